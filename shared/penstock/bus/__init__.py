@@ -1,0 +1,6 @@
+"""The bus: FastStream on Redis Streams with its rough edges solved once.
+
+``connection`` opens clients, ``broker`` makes the FastStream broker, ``delivery`` turns entries into messages and calls handlers,
+``dead_letters`` keeps what cannot be handled, ``reclaim`` takes over what a dead consumer left, ``health`` tells the truth,
+``service`` runs it all until SIGTERM, ``requests`` sends a command and waits for its answer.
+"""

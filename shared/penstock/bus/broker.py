@@ -1,0 +1,123 @@
+"""Make FastStream brokers and subscribers that speak plain JSON and never wedge."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING, Any, Final
+
+from faststream import AckPolicy
+from faststream.redis import RedisBroker, StreamSub
+from faststream.redis.parser import MessageFormat
+from redis.exceptions import ResponseError
+
+from penstock import keys
+from penstock.bus.connection import BLOCK_MS, connection_options
+from penstock.bus.entries import Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from redis.asyncio import Redis
+
+    from penstock.settings import Settings
+    from penstock.streams import Stream
+
+GRACEFUL_SECONDS: Final = 10.0
+"""How long a stopping service waits for the batch in hand; a batch takes milliseconds."""
+MAX_BATCH: Final = 200
+"""Entries read at once; without a bound one read takes the whole backlog into this consumer's pending list."""
+
+
+class PlainJson(MessageFormat):
+    """``__data__`` holds one bare JSON object; no envelope, no headers."""
+
+    @classmethod
+    async def encode(cls, **parts: Any) -> bytes:
+        """Serialise the body alone; what FastStream would put into headers lives in our messages."""
+        return (await cls.build(**parts)).data
+
+    @classmethod
+    def parse(cls, data: bytes) -> tuple[bytes, dict[str, Any]]:
+        """Hand over the bytes as they are."""
+        return data, {}
+
+
+def consumer_name(service: str) -> str:
+    """Name this process in consumer groups: unique per process, so that nobody inherits another's pending entries."""
+    return f"{service}-{socket.gethostname()}-{os.getpid()}"
+
+
+def create_broker(settings: Settings) -> RedisBroker:
+    """Make the broker of one service.
+
+    ``apply_types`` is off: handlers get entries and validate bytes themselves, which is faster and keeps one bad element from
+    failing its batch.
+    """
+    return RedisBroker(
+        settings.redis_url,
+        message_format=PlainJson,
+        apply_types=False,
+        logger=None,
+        graceful_timeout=GRACEFUL_SECONDS,
+        **connection_options(),
+    )
+
+
+def subscribe(
+    broker: RedisBroker,
+    stream: Stream,
+    partition: int,
+    *,
+    group: str,
+    consumer: str,
+    handle: Callable[[Sequence[Entry]], Awaitable[None]],
+    max_batch: int = MAX_BATCH,
+) -> Any:
+    """Subscribe to one stream of one partition, in batches.
+
+    Acknowledged when ``handle`` returns; left pending, for the reclaimer, when it raises.
+
+    Returns:
+        FastStream's subscriber, for the watchdog.
+    """
+    name = keys.key(partition, stream.name)
+
+    async def parse(raw: Any, original: Any) -> Any:
+        # The original would dump the whole batch to JSON and parse it again; it only needs to build the empty message.
+        message = await original({**raw, "data": []})
+        message.raw_message = raw
+        return message
+
+    async def decode(message: Any) -> list[Entry]:
+        raw = message.raw_message
+        return [
+            Entry(partition, stream.name, entry_id.decode(), fields)
+            for entry_id, fields in zip(raw["message_ids"], raw["data"], strict=True)
+        ]
+
+    subscriber = broker.subscriber(
+        stream=StreamSub(
+            name, group=group, consumer=consumer, batch=True, max_records=max_batch, polling_interval=BLOCK_MS
+        ),
+        parser=parse,
+        decoder=decode,
+        ack_policy=AckPolicy.NACK_ON_ERROR,
+    )
+    subscriber(handle)
+    return subscriber
+
+
+async def ensure_group(client: Redis, stream: Stream, partition: int, group: str) -> bool:
+    """Create a consumer group at the beginning of its stream (FastStream would create it at the end and skip a backlog).
+
+    Returns:
+        True if it had to be created.
+    """
+    try:
+        await client.xgroup_create(keys.key(partition, stream.name), group, id="0", mkstream=True)
+    except ResponseError as problem:
+        if "BUSYGROUP" not in str(problem):
+            raise
+        return False
+    return True

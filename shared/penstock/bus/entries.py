@@ -1,0 +1,29 @@
+"""What one entry on a stream looks like, both ways."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from penstock.streams import DATA_FIELD, TYPE_FIELD
+
+if TYPE_CHECKING:
+    from penstock.contracts.base import Message
+
+
+class Entry(NamedTuple):
+    """One stream entry as Redis hands it over."""
+
+    partition: int
+    stream: str
+    id: str
+    fields: dict[bytes, bytes]
+
+    @property
+    def added_ms(self) -> int:
+        """When Redis appended it, milliseconds of Redis TIME."""
+        return int(self.id.partition("-")[0])
+
+
+def entry_fields(message: Message) -> dict[str | bytes, str | bytes]:
+    """Spell a message as the fields of an entry."""
+    return {TYPE_FIELD: message.model_dump(include={"type"})["type"], DATA_FIELD: message.wire()}

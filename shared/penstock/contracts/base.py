@@ -1,0 +1,72 @@
+"""What every message shares: a ``type``, names, limits, times."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+FORBIDDEN_IN_NAMES: Final = "/%&><"
+"""Prefect's rule for pool and queue names; a slash also separates a pool from a worker in keys."""
+MAX_NAME_LENGTH: Final = 200
+RESERVED_PREFIX: Final = "prefect"
+MAX_LIMIT: Final = 2**31 - 1
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def check_name(name: str) -> str:
+    """Normalise (NFC) and check the name of a pool, queue or worker.
+
+    Raises:
+        ValueError: blank, too long, or with a character that is not allowed.
+    """
+    name = unicodedata.normalize("NFC", name)
+    if not name.strip():
+        raise ValueError("a name must not be blank")
+    if len(name) > MAX_NAME_LENGTH:
+        raise ValueError(f"a name has at most {MAX_NAME_LENGTH} characters, this one {len(name)}")
+    found = sorted(set(name) & set(FORBIDDEN_IN_NAMES))
+    if found:
+        raise ValueError(f"the name {name!r} contains {' '.join(found)}; none of {' '.join(FORBIDDEN_IN_NAMES)} is allowed")
+    if _CONTROL.search(name):
+        raise ValueError(f"the name {name!r} contains a control character")
+    return name
+
+
+def is_reserved(name: str) -> bool:
+    """Say whether a name belongs to the system (starts with ``prefect``, any case)."""
+    return name.lower().startswith(RESERVED_PREFIX)
+
+
+Name = Annotated[str, AfterValidator(check_name)]
+Limit = Annotated[int, Field(ge=0, le=MAX_LIMIT, strict=True)]
+"""A concurrency limit; 0 hands out nothing, None (no limit) is spelled ``Limit | None``."""
+Priority = Annotated[int, Field(ge=1, le=MAX_LIMIT, strict=True)]
+"""1 is the highest; unique within a pool."""
+Json = dict[str, Any]
+
+
+class Message(BaseModel):
+    """A message on a stream. Unknown fields are ignored, so that an older reader understands a newer writer."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_bytes="utf8")
+
+    def wire(self) -> bytes:
+        """Serialise to the bare JSON object that goes into ``__data__``; fields that were not given stay out."""
+        return self.model_dump_json(exclude_unset=False).encode()
+
+
+class Command(Message):
+    """A request somebody waits for. Unknown fields are an error: a mistyped option must not be ignored.
+
+    Attributes:
+        id: names the command and its reply list; a re-delivered command is recognised by it. '' means nobody waits.
+        deadline: milliseconds of Redis TIME after which the command must not be executed; None means never.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_bytes="utf8")
+
+    id: Annotated[str, Field(max_length=64)] = ""
+    deadline: int | None = None

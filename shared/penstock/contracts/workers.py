@@ -1,0 +1,131 @@
+"""Workers: what they say on ``heartbeats``, what the monitor tells the dispatcher, what reaches their inbox."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field
+
+from penstock.contracts.base import Message, Name
+
+DEFAULT_INTERVAL_SECONDS: Final = 30.0
+MISSED_HEARTBEATS: Final = 3
+"""A worker is OFFLINE after this many intervals without a heartbeat, as in Prefect."""
+MAX_SLOTS: Final = 100_000
+DEFAULT_SLOTS: Final = 10
+Slots = Annotated[int, Field(ge=0, le=MAX_SLOTS)]
+WorkerStatus = Literal["ONLINE", "OFFLINE"]
+
+
+class Heartbeat(Message):
+    """On ``heartbeats``: a worker lives. It carries everything the worker is, so any one of them suffices.
+
+    Attributes:
+        boot_id: names one life of the worker's process; a new one voids the claims of the old.
+        seq: counts this process's heartbeats; informative, order is decided by the stream.
+        interval_seconds: when the next one comes at the latest; OFFLINE after three of them.
+        queues: names of the queues it serves; empty means all.
+        slots: how many runs it holds at the same time, absolute.
+        prefetch_seconds: how long before its scheduled time a run may be handed to this worker.
+        draining: takes nothing new, finishes what it has.
+        stopping: the last heartbeat; the worker is OFFLINE at once.
+    """
+
+    type: Literal["worker.heartbeat"] = "worker.heartbeat"
+    pool: Name
+    worker: Name
+    worker_type: Name
+    boot_id: Annotated[str, Field(max_length=64)] = ""
+    seq: Annotated[int, Field(ge=0)] = 0
+    interval_seconds: Annotated[float, Field(ge=0.1, le=3600)] = DEFAULT_INTERVAL_SECONDS
+    queues: Annotated[list[Name], Field(max_length=1000)] = Field(default_factory=list)
+    slots: Slots = DEFAULT_SLOTS
+    prefetch_seconds: Annotated[float, Field(ge=0, le=86_400)] = 0
+    version: Annotated[str, Field(max_length=100)] = ""
+    host: Annotated[str, Field(max_length=255)] = ""
+    pid: Annotated[int, Field(ge=0)] = 0
+    draining: bool = False
+    stopping: bool = False
+
+
+class AnnounceWorker(Message):
+    """On ``dispatch``, from the monitor: what a worker is now. ``seq`` orders all announcements and losses of one worker."""
+
+    type: Literal["announce_worker"] = "announce_worker"
+    pool_id: str
+    pool: str
+    worker: str
+    boot_id: str
+    seq: int
+    slots: Slots
+    queues: list[str]
+    prefetch_ms: Annotated[int, Field(ge=0)] = 0
+
+
+class LoseWorker(Message):
+    """On ``dispatch``, from the monitor: a worker is OFFLINE; its runs come back."""
+
+    type: Literal["lose_worker"] = "lose_worker"
+    pool_id: str
+    pool: str
+    worker: str
+    boot_id: str
+    seq: int
+    reason: str
+
+
+class AcceptWorker(Message):
+    """In the inbox, from the dispatcher: your announcement of this life is in force."""
+
+    type: Literal["accept_worker"] = "accept_worker"
+    boot_id: str
+    slots: int
+
+
+class RefuseWorker(Message):
+    """In the inbox, from the monitor: your heartbeats are not accepted, and why. Said once per life and reason."""
+
+    type: Literal["refuse_worker"] = "refuse_worker"
+    boot_id: str
+    code: str
+    reason: str
+
+
+class AssignedRun(Message):
+    """One claim: a run, the token and epoch that fence it, and what to execute."""
+
+    id: str
+    name: str
+    token: str
+    epoch: int
+    queue: str
+    due_ms: int
+    spec: dict[str, Any]
+
+
+class AssignRuns(Message):
+    """In the inbox, from the dispatcher: these runs are yours, in this order.
+
+    Ignore it when ``boot_id`` is not your own: it was meant for an earlier life of the same name.
+    """
+
+    type: Literal["assign_runs"] = "assign_runs"
+    boot_id: str
+    pool: str
+    runs: list[AssignedRun]
+
+
+class RevokeRuns(Message):
+    """In the inbox, from the dispatcher: you no longer hold these claims; stop the processes, report nothing."""
+
+    type: Literal["revoke_runs"] = "revoke_runs"
+    runs: list[str]
+
+
+INBOX_MESSAGES: Final[dict[str, type[Message]]] = {
+    "accept_worker": AcceptWorker,
+    "refuse_worker": RefuseWorker,
+    "assign_runs": AssignRuns,
+    "revoke_runs": RevokeRuns,
+}
+"""Type -> model of what a worker may find in its inbox."""

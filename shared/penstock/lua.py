@@ -1,0 +1,288 @@
+"""Load ``.lua`` files, check their headers, call them by name.
+
+A script is one file, ``<package>/lua/<verb_noun>.lua``, that starts with a header::
+
+    -- pause_pool: Stop handing out runs of a pool.
+    --
+    -- KEYS      events       STREAM  the partition's events
+    -- ARGV      pool         name of the pool
+    -- ARGV      ...rest      anything after the named arguments
+    -- USES      pools pool   key families formed inside, all of the slot of KEYS[1]
+    -- INCLUDES  events       files of penstock/includes, put in front
+    -- CONSTANTS NAME         values of Python, see CONSTANTS
+    -- RETURNS   ...
+    -- COST      ...
+    -- RULE      rules.name or "none"
+
+KEYS and ARGV lines become Lua locals of the same name; every family in USES becomes a function ``key_<family>(id)``. A call must
+name exactly the arguments the header names, and a header must use exactly what the body uses: both are checked, the first at
+every call, the second when the file is loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from redis.exceptions import NoScriptError
+
+from penstock import keys, streams
+from penstock.contracts.events import EVENT_NAMESPACE, FOLLOWS_WITHIN_SECONDS
+from penstock.errors import BadScript
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from redis.asyncio import Redis
+
+Value = str | bytes | int | float | bool | None
+
+CONSTANTS: Final[dict[str, str]] = {
+    "EVENT_NAMESPACE": "'" + "".join(f"\\{byte:03d}" for byte in EVENT_NAMESPACE.bytes) + "'",
+    "EVENTS_MAX_LENGTH": str(streams.EVENTS.max_length),
+    "DEFINITIONS_MAX_LENGTH": str(streams.DEFINITIONS.max_length),
+    "DISPATCH_MAX_LENGTH": str(streams.DISPATCH.max_length),
+    "FOLLOWS_WITHIN_MS": str(FOLLOWS_WITHIN_SECONDS * 1000),
+    "REPLY_EXPIRE_SECONDS": str(streams.REPLY_EXPIRE_SECONDS),
+    "ANSWER_EXPIRE_SECONDS": str(streams.ANSWER_EXPIRE_SECONDS),
+}
+"""What a header's CONSTANTS line may name -> a Lua literal."""
+
+_HEADER_LINE = re.compile(r"^-- (KEYS|ARGV|USES|INCLUDES|CONSTANTS|RETURNS|COST|RULE)\s+(.+)$")
+_PURPOSE = re.compile(r"^-- (\w+): \S.*[.]$")
+_WORDS = re.compile(r"\w+")
+_REQUIRED = ("RETURNS", "COST", "RULE")
+
+
+class Header(NamedTuple):
+    """What a script says of itself."""
+
+    name: str
+    keys: tuple[str, ...]
+    args: tuple[str, ...]
+    rest: str
+    uses: tuple[str, ...]
+    includes: tuple[str, ...]
+    constants: tuple[str, ...]
+    rule: str
+
+
+def parse_header(name: str, source: str) -> Header:
+    """Read the comment block at the top of a script.
+
+    Args:
+        name: the file's stem; the first line must repeat it.
+        source: the file's text.
+
+    Returns:
+        The header.
+
+    Raises:
+        BadScript: the header is missing, incomplete or contradicts itself.
+    """
+    lines = source.splitlines()
+    purpose = _PURPOSE.match(lines[0]) if lines else None
+    if not purpose or purpose.group(1) != name:
+        raise BadScript(f"{name}.lua: the first line must be '-- {name}: One sentence.'")
+    found: dict[str, list[str]] = {}
+    for line in lines[1:]:
+        if not line.startswith("--"):
+            break
+        if match := _HEADER_LINE.match(line):
+            found.setdefault(match.group(1), []).append(match.group(2))
+    missing = [word for word in _REQUIRED if word not in found]
+    if missing:
+        raise BadScript(f"{name}.lua: the header has no {', '.join(missing)}")
+    arguments = [text.split()[0] for text in found.get("ARGV", [])]
+    rest = [argument[3:] for argument in arguments if argument.startswith("...")]
+    if len(rest) > 1 or (rest and not arguments[-1].startswith("...")):
+        raise BadScript(f"{name}.lua: only the last ARGV line may start with '...'")
+
+    def words(part: str) -> tuple[str, ...]:
+        return tuple(word for text in found.get(part, []) for word in text.split())
+
+    header = Header(
+        name=name,
+        keys=tuple(text.split()[0] for text in found.get("KEYS", [])),
+        args=tuple(argument for argument in arguments if not argument.startswith("...")),
+        rest=rest[0] if rest else "",
+        uses=words("USES"),
+        includes=words("INCLUDES"),
+        constants=words("CONSTANTS"),
+        rule=found["RULE"][0],
+    )
+    for family in (*header.keys, *header.uses):
+        if family not in keys.FAMILIES:
+            raise BadScript(f"{name}.lua: no key family {family!r} in penstock.keys")
+    for family in header.keys:
+        if "{}" in keys.FAMILIES[family]:
+            raise BadScript(f"{name}.lua: {family!r} takes an id; form it inside, under USES")
+    for constant in header.constants:
+        if constant not in CONSTANTS:
+            raise BadScript(f"{name}.lua: no constant {constant!r} in penstock.lua")
+    return header
+
+
+def _body(source: str) -> str:
+    """Drop comments, so that a word in prose does not count as a use."""
+    return re.sub(r"--[^\n]*", "", source)
+
+
+def _check_body(header: Header, source: str) -> None:
+    """Hold the header against the code below it."""
+    body = _body(source)
+    words = set(_WORDS.findall(body))
+    used = {word[4:] for word in words if word.startswith("key_")}
+    declared = set(header.uses)
+    if used != declared:
+        raise BadScript(
+            f"{header.name}.lua: USES and the code disagree on {', '.join(sorted(used ^ declared))}",
+        )
+    if "KEYS" in words:
+        raise BadScript(f"{header.name}.lua: use the names of the header, not KEYS")
+    for argument in header.args:
+        if argument not in words:
+            raise BadScript(f"{header.name}.lua: ARGV {argument} is never used")
+    for constant in header.constants:
+        if constant not in words:
+            raise BadScript(f"{header.name}.lua: CONSTANTS {constant} is never used")
+
+
+@cache
+def include(name: str) -> tuple[Header, str]:
+    """Read one file of ``penstock/includes``; it has the header of a script without KEYS and ARGV."""
+    source = resources.files("penstock").joinpath("includes", f"{name}.lua").read_text(encoding="utf-8")
+    header = parse_header(name, source)
+    if header.keys or header.args or header.rest:
+        raise BadScript(f"includes/{name}.lua: an include takes no KEYS and no ARGV")
+    _check_body(header, source)
+    return header, source
+
+
+def _family_function(family: str) -> str:
+    before, hole, after = keys.FAMILIES[family].partition("{}")
+    if not hole:
+        return f"local function key_{family}() return P_..'{before}' end"
+    return f"local function key_{family}(id) return P_..'{before}'..id..'{after}' end"
+
+
+def compose(header: Header, source: str) -> str:
+    """Put in front of a script what its header promises; the result is what Redis runs."""
+    included = [include(name) for name in header.includes]
+    headers = [header, *(other for other, _ in included)]
+    families = dict.fromkeys(family for part in headers for family in part.uses)
+    constants = dict.fromkeys(constant for part in headers for constant in part.constants)
+    first = [
+        *(f"local {name} = KEYS[{index}]" for index, name in enumerate(header.keys, 1)),
+        *(f"local {name} = ARGV[{index}]" for index, name in enumerate(header.args, 1)),
+        *([f"local {header.rest}_from = {len(header.args) + 1}"] if header.rest else []),
+        "local P_ = KEYS[1]:match('^(.-}:)')",
+        *(_family_function(family) for family in families),
+        *(f"local {constant} = {CONSTANTS[constant]}" for constant in constants),
+    ]
+    return "\n".join(["; ".join(first), *(text for _, text in included), source])
+
+
+class Call(NamedTuple):
+    """One script with its keys and arguments, ready to be sent."""
+
+    script: Script
+    numkeys: int
+    arguments: tuple[Value, ...]
+
+
+class Script:
+    """One Lua script, callable by the names of its header.
+
+    Args:
+        package: dotted name of the package that has a ``lua`` folder.
+        name: the file's stem.
+
+    Raises:
+        BadScript: the header is wrong.
+    """
+
+    def __init__(self, package: str, name: str) -> None:
+        source = resources.files(package).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+        self.header = parse_header(name, source)
+        if not self.header.keys:
+            raise BadScript(f"{name}.lua: KEYS needs at least one line, it decides the slot")
+        _check_body(self.header, source)
+        self.text = compose(self.header, source)
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+    def bind(self, partition: int, *, rest: Iterable[Value] = (), **arguments: Value) -> Call:
+        """Pair the script with its arguments.
+
+        Args:
+            partition: where the keys live.
+            rest: what follows the named arguments, if the header has a ``...`` line.
+            **arguments: every ARGV name of the header, no more and no fewer. None becomes '', a bool '1' or '0'.
+
+        Raises:
+            BadScript: the names and the header's disagree.
+        """
+        header = self.header
+        if arguments.keys() != set(header.args):
+            raise BadScript(f"{header.name}: call and header disagree on {sorted(arguments.keys() ^ set(header.args))}")
+        tail = tuple(rest)
+        if tail and not header.rest:
+            raise BadScript(f"{header.name}: takes no further arguments")
+        named = (keys.key(partition, family) for family in header.keys)
+        values = (_encode(arguments[name]) for name in header.args)
+        return Call(self, len(header.keys), (*named, *values, *map(_encode, tail)))
+
+    async def __call__(self, client: Redis, partition: int, *, rest: Iterable[Value] = (), **arguments: Value) -> Any:
+        """Run the script; loads it first where Redis does not know it."""
+        return (await run_all(client, [self.bind(partition, rest=rest, **arguments)]))[0]
+
+
+def _encode(value: Value) -> Value:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return int(value)
+    return value
+
+
+@cache
+def load(package: str, name: str) -> Script:
+    """Load a script once per process."""
+    return Script(package, name)
+
+
+async def run_all(client: Redis, calls: Sequence[Call]) -> list[Any]:
+    """Send scripts in one round trip and return their answers in order.
+
+    Scripts are idempotent by design, so when Redis has forgotten one (restart, SCRIPT FLUSH) all are loaded and sent again.
+
+    Raises:
+        redis.exceptions.RedisError: the first error any of them answered.
+    """
+    if not calls:
+        return []
+    answers = await _send(client, calls)
+    if any(isinstance(answer, NoScriptError) for answer in answers):
+        for script in {call.script for call in calls}:
+            await client.script_load(script.text)
+        answers = await _send(client, calls)
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return answers
+
+
+async def _send(client: Redis, calls: Sequence[Call]) -> list[Any]:
+    if len(calls) == 1:
+        call = calls[0]
+        try:
+            return [await client.evalsha(call.script.sha, call.numkeys, *call.arguments)]  # type: ignore[arg-type]
+        except NoScriptError as missing:
+            return [missing]
+    pipe = client.pipeline(transaction=False)
+    for call in calls:
+        pipe.evalsha(call.script.sha, call.numkeys, *call.arguments)  # type: ignore[arg-type]
+    return await pipe.execute(raise_on_error=False)
