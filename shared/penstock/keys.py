@@ -33,7 +33,7 @@ pool_in_flight        ZSET    dispatcher          one pool: run id by claim time
 pool_finished         ZSET    dispatcher          one pool: run id by end time in ms
 pool_free             ZSET    dispatcher          workers that serve every queue, by free slots (> 0)
 queue_free            ZSET    dispatcher          workers that name this queue, by free slots (> 0)
-pool_prefetch         ZSET    dispatcher          workers by prefetch in ms
+pool_prefetch         ZSET    dispatcher          announced workers by prefetch in ms
 slots                 HASH    dispatcher          what a worker announced, ``<pool id>/<worker name>``
 slots_in_flight       SET     dispatcher          run ids a worker holds
 due                   ZSET    dispatcher          pool id by the next moment something falls due, ms

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 FORBIDDEN_IN_NAMES: Final = "/%&><"
 """Prefect's rule for pool and queue names; a slash also separates a pool from a worker in keys."""
@@ -70,3 +70,13 @@ class Command(Message):
 
     id: Annotated[str, Field(max_length=64)] = ""
     deadline: int | None = None
+
+
+class Changes(BaseModel):
+    """Fields to set; one that is not given stays as it is, therefore it also stays out of the message."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_serializer(mode="wrap")
+    def _given_only(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in serialise(self).items() if name in self.model_fields_set}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-from penstock.contracts.base import Command, Json, Limit, Message, Name
+from penstock.contracts.base import Changes, Command, Json, Limit, Message, Name
 
 OnWorkerLost = Literal["crash", "requeue", "keep"]
 """What becomes of a RUNNING run whose worker went OFFLINE."""
@@ -37,10 +37,8 @@ class CreatePool(Command):
     overwrite: bool = False
 
 
-class PoolChanges(BaseModel):
+class PoolChanges(Changes):
     """Fields of a pool to set; a field that is not given stays as it is."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     description: Description | None = None
     concurrency_limit: Limit | None = None
@@ -72,7 +70,7 @@ class ResumePool(Command):
 
 
 class DeletePool(Command):
-    """Delete a pool and its queues. Waiting runs become CANCELLED with a message; runs in flight go on to their end."""
+    """Delete a pool and its queues. Its runs, waiting or in flight, become CANCELLED with a message; workers stop theirs."""
 
     type: Literal["delete_pool"] = "delete_pool"
     pool: Name

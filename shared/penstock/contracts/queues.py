@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
-from penstock.contracts.base import Command, Limit, Name, Priority
+from penstock.contracts.base import Changes, Command, Limit, Name, Priority
 from penstock.contracts.pools import Description
 
 DEFAULT_QUEUE = "default"
@@ -29,10 +27,8 @@ class CreateQueue(Command):
     if_missing: bool = False
 
 
-class QueueChanges(BaseModel):
+class QueueChanges(Changes):
     """Fields of a queue to set; a field that is not given stays as it is."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Name = ""
     description: Description | None = None

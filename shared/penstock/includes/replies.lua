@@ -24,11 +24,11 @@ end
 
 -- result is a JSON text.
 local function accept(command_id, result)
-  return send_answer(command_id, '{"id":"' .. command_id .. '","ok":true,"result":' .. result .. '}')
+  return send_answer(command_id, '{"id":' .. cjson.encode(command_id) .. ',"ok":true,"result":' .. result .. '}')
 end
 
 local function refuse(command_id, code, message, hint)
-  return send_answer(command_id, '{"id":"' .. command_id .. '","ok":false,"error":{"code":"' .. code .. '","message":' ..
+  return send_answer(command_id, '{"id":' .. cjson.encode(command_id) .. ',"ok":false,"error":{"code":"' .. code .. '","message":' ..
     cjson.encode(message) .. ',"hint":' .. cjson.encode(hint or '') .. '}}')
 end
 

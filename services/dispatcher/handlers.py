@@ -1,0 +1,169 @@
+"""One handler per message: message -> one call of the store -> log and reply."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from penstock.bus.delivery import answer
+from penstock.contracts.queues import CreateQueue
+from penstock.contracts.replies import Reply, ReplyError
+from penstock.errors import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from penstock.bus.dead_letters import DeadLetter
+    from penstock.bus.delivery import Delivery
+    from penstock.contracts.pools import PoolChanged, PoolDeleted, QueueDeleted
+    from penstock.contracts.runs import ClaimRuns, ReportRuns, SubmitRuns
+    from penstock.contracts.workers import AnnounceWorker, LoseWorker
+    from redis.asyncio import Redis
+
+    from services.dispatcher.due import DueClock
+    from services.dispatcher.store import Claimed, DispatchStore
+
+log = structlog.get_logger("dispatcher")
+
+
+class DispatchHandlers:
+    """Handlers of ``dispatch`` and ``definitions``.
+
+    Args:
+        client: for replies.
+        store: the door to state.
+        clock: told when something falls due earlier than it knew.
+        create_queue: asks the pool registry for a queue that a submission names and that does not exist yet.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        store: DispatchStore,
+        clock: DueClock,
+        create_queue: Callable[[int, CreateQueue], Awaitable[Any]],
+    ) -> None:
+        self._client = client
+        self._store = store
+        self._clock = clock
+        self._create_queue = create_queue
+
+    async def submit_runs(self, batch: list[Delivery[SubmitRuns]]) -> Sequence[DeadLetter]:
+        """Accept runs; create queues that are missing; answer each submission; bury what cannot be accepted."""
+        partition = batch[0].partition
+        answers, claimed = await self._store.submit_runs(partition, [delivery.message for delivery in batch])
+        self._note(partition, claimed)
+        letters: list[DeadLetter] = []
+        for delivery, words in zip(batch, answers, strict=True):
+            settled = words
+            if "unknown_queue" in words:
+                settled = await self._with_queues(partition, delivery.message)
+            letters.extend(await self._answer_submission(delivery, settled))
+        return letters
+
+    async def _with_queues(self, partition: int, message: SubmitRuns) -> str | list[str]:
+        """Create the queues a submission names, then submit it again; runs accepted before are known by now."""
+        for queue in {run.queue for run in message.runs}:
+            try:
+                await self._create_queue(partition, CreateQueue(pool=message.pool, queue=queue, if_missing=True))
+            except Refused as refused:
+                log.warning("queue not created", pool=message.pool, queue=queue, reason=str(refused))
+        answers, claimed = await self._store.submit_runs(partition, [message])
+        self._note(partition, claimed)
+        return answers[0]
+
+    async def _answer_submission(
+        self, delivery: Delivery[SubmitRuns], words: str | list[str]
+    ) -> Sequence[DeadLetter]:
+        message = delivery.message
+        if words == "unknown_pool":
+            reason = f"work pool '{message.pool}' does not exist"
+            await self._refuse(delivery, "not_found", reason, f"penstock work-pool create '{message.pool}'")
+            return [delivery.dead(reason)]
+        if words == "expired":
+            await self._refuse(delivery, "expired", "the submission's deadline had passed before it was read", "")
+            return []
+        accepted = [run.id for run, word in zip(message.runs, words, strict=True) if word in ("accepted", "known")]
+        refused = [
+            {"run": run.id, "code": "not_found", "message": f"work queue '{run.queue}' does not exist"}
+            for run, word in zip(message.runs, words, strict=True)
+            if word == "unknown_queue"
+        ]
+        log.info("submitted", pool=message.pool, accepted=len(accepted), refused=len(refused))
+        reply = Reply(id=message.id, ok=True, result={"accepted": accepted, "refused": refused})
+        await answer(self._client, delivery.partition, reply)
+        return [delivery.dead(row["message"])._replace(element=row) for row in refused]
+
+    async def report_runs(self, batch: list[Delivery[ReportRuns]]) -> None:
+        """Apply what workers say of their runs."""
+        partition = batch[0].partition
+        answers, claimed = await self._store.report_runs(partition, [delivery.message for delivery in batch])
+        self._note(partition, claimed)
+        for delivery, words in zip(batch, answers, strict=True):
+            for report, word in zip(delivery.message.reports, words, strict=True):
+                if word == "fenced":
+                    log.warning(
+                        "report refused: not this worker's claim any more",
+                        run=report.run,
+                        worker=delivery.message.worker,
+                        pool=delivery.message.pool,
+                        state=report.state,
+                        epoch=report.epoch,
+                    )
+
+    async def announce_worker(self, batch: list[Delivery[AnnounceWorker]]) -> None:
+        """Take over what workers are now."""
+        for delivery in batch:
+            message = delivery.message
+            applied, claimed = await self._store.announce_worker(delivery.partition, message)
+            self._note(delivery.partition, claimed)
+            if applied:
+                log.info("worker announced", pool=message.pool, worker=message.worker, slots=message.slots)
+
+    async def lose_worker(self, batch: list[Delivery[LoseWorker]]) -> None:
+        """Take back the runs of lost workers."""
+        for delivery in batch:
+            message = delivery.message
+            taken, claimed = await self._store.lose_worker(delivery.partition, message)
+            self._note(delivery.partition, claimed)
+            if taken >= 0:
+                log.info(
+                    "worker lost", pool=message.pool, worker=message.worker, reason=message.reason, taken_back=taken
+                )
+
+    async def claim_runs(self, batch: list[Delivery[ClaimRuns]]) -> None:
+        """Look at pools because somebody asked, and answer when it has been done."""
+        for delivery in batch:
+            claimed = await self._store.claim_runs(delivery.partition, [delivery.message.pool])
+            self._note(delivery.partition, claimed)
+            reply = Reply(id=delivery.message.id, ok=True, result={"claimed": sum(claim.runs for claim in claimed)})
+            await answer(self._client, delivery.partition, reply)
+
+    async def pool_changed(self, batch: list[Delivery[PoolChanged]]) -> None:
+        """A pause, a limit, a priority changed: look at the pool."""
+        partition = batch[0].partition
+        self._note(partition, await self._store.claim_runs(partition, {delivery.message.pool for delivery in batch}))
+
+    async def pool_deleted(self, batch: list[Delivery[PoolDeleted]]) -> None:
+        """Cancel what a deleted pool leaves behind."""
+        for delivery in batch:
+            cancelled = await self._store.cancel_pool(delivery.partition, delivery.message)
+            log.info("pool deleted", pool=delivery.message.pool, cancelled=cancelled)
+
+    async def queue_deleted(self, batch: list[Delivery[QueueDeleted]]) -> None:
+        """Cancel what waits in a deleted queue."""
+        for delivery in batch:
+            message = delivery.message
+            cancelled = await self._store.cancel_queue(delivery.partition, message)
+            log.info("queue deleted", pool=message.pool, queue=message.queue.name, cancelled=cancelled)
+
+    def _note(self, partition: int, claimed: Sequence[Claimed]) -> None:
+        for claim in claimed:
+            if claim.runs:
+                log.info("claimed", pool=claim.pool, runs=claim.runs)
+            if claim.next_due_ms is not None:
+                self._clock.expect(partition, claim.next_due_ms)
+
+    async def _refuse(self, delivery: Delivery[SubmitRuns], code: str, message: str, hint: str) -> None:
+        error = ReplyError(code=code, message=message, hint=hint)
+        await answer(self._client, delivery.partition, Reply(id=delivery.message.id, ok=False, error=error))

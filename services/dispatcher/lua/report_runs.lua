@@ -1,0 +1,65 @@
+-- report_runs: Apply what a worker says of the runs it holds; a report with an old token or epoch changes nothing.
+--
+-- KEYS      events       STREAM  the partition's events
+-- ARGV      pool         name of the pool
+-- ARGV      worker       name of the reporting worker
+-- ARGV      retention    seconds a finished run is kept
+-- ARGV      kept         how many finished runs a pool keeps
+-- ARGV      ...reports   7 values a report: run id, token, epoch, state, message, started ms or '', ended ms or ''
+-- USES      inbox pools run slots
+-- INCLUDES  clock events runs
+-- RETURNS   for every report 'applied', 'known' (nothing new) or 'fenced' (not, or no longer, this worker's claim)
+-- COST      O(log runs) a report
+-- RULE      rules.next_state
+local _ = events
+local pool_id = redis.call('HGET', key_pools(), pool)
+
+local function mark_running(run, started)
+  run.run_count = run.run_count + 1
+  move_run(run, 'PENDING', 'RUNNING', '')
+  run.state = 'RUNNING'
+  redis.call('HSET', key_run(run.id), 'state', 'RUNNING', 'seq', run.seq, 'run_count', run.run_count, 'started', started)
+end
+
+-- One report's effect; the same table of moves as rules.next_state.
+local function apply(run, state, message, started, ended)
+  if run.state == 'COMPLETED' or run.state == 'FAILED' or run.state == 'CRASHED' or run.state == 'CANCELLED' then
+    return 'known'
+  end
+  if state == 'SCHEDULED' then
+    if run.state ~= 'PENDING' then return 'known' end
+    release_run(run)
+    put_back_run(run, message)
+    return 'applied'
+  end
+  local begun = started ~= '' and started or string.format('%.0f', now_ms)
+  if state == 'RUNNING' then
+    if run.state ~= 'PENDING' then return 'known' end
+    mark_running(run, begun)
+    return 'applied'
+  end
+  -- A terminal report may overtake RUNNING; it carries the start, so no event is lost.
+  if run.state == 'PENDING' and (started ~= '' or state == 'COMPLETED') then mark_running(run, begun) end
+  release_run(run)
+  finish_run(run, state, message, ended ~= '' and ended or string.format('%.0f', now_ms), retention, kept)
+  return 'applied'
+end
+
+local answers, revoked = {}, {}
+for index = reports_from, #ARGV, 7 do
+  local run = read_run(ARGV[index])
+  local answer = 'fenced'
+  if run and run.token and run.token == ARGV[index + 1] and run.epoch == ARGV[index + 2] and run.worker == worker then
+    answer = apply(run, ARGV[index + 3], ARGV[index + 4], ARGV[index + 5], ARGV[index + 6])
+  else
+    revoked[#revoked + 1] = '"' .. ARGV[index] .. '"'
+  end
+  answers[#answers + 1] = answer
+end
+for _, touched in pairs(free_touched) do refresh_free(touched[1], touched[2]) end
+-- Tell a worker that still runs what it no longer holds; nobody else gets an inbox this way.
+if #revoked > 0 and pool_id and redis.call('EXISTS', key_slots(pool_id .. '/' .. worker)) == 1 then
+  redis.call('XADD', key_inbox(pool .. '/' .. worker), '*', 'type', 'revoke_runs', '__data__',
+    '{"type":"revoke_runs","runs":[' .. table.concat(revoked, ',') .. ']}')
+end
+return answers

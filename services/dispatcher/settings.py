@@ -1,0 +1,22 @@
+"""Settings of the dispatcher."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from penstock.settings import Settings
+from pydantic import Field
+
+
+class DispatcherSettings(Settings):
+    """What the dispatcher keeps of finished runs.
+
+    Attributes:
+        dispatcher_run_retention_seconds: how long a finished run can be inspected.
+        dispatcher_finished_kept: how many finished runs a pool keeps at most; bounds memory at any throughput.
+    """
+
+    party: ClassVar[str] = "DISPATCHER"
+
+    dispatcher_run_retention_seconds: Annotated[int, Field(ge=60, le=365 * 86_400)] = 86_400
+    dispatcher_finished_kept: Annotated[int, Field(ge=10, le=10_000_000)] = 20_000

@@ -1,0 +1,54 @@
+-- claims: Take back the claims of a worker's life that is over.
+--
+-- USES      pool run slots_in_flight
+-- RETURNS   give_back(pool_id, worker, living_boot, reason, retention, kept) -> number of claims taken back
+-- COST      O(runs the worker holds)
+-- RULE      services.dispatcher.rules.after_loss
+
+local function claim_expired(run, reason)
+  local resource_id = 'penstock.claim.' .. run.id
+  publish_event(resource_id, 'penstock.run.claim-expired',
+    '{"prefect.resource.id":"' .. resource_id .. '","prefect.resource.name":' .. cjson.encode(run.name) .. '}',
+    '[{"prefect.resource.id":"prefect.flow-run.' .. run.id .. '","prefect.resource.role":"flow-run","prefect.resource.name":' ..
+    cjson.encode(run.name) .. '},' .. run.related:sub(2),
+    '{"worker":' .. cjson.encode(run.worker) .. ',"epoch":' .. run.epoch .. ',"reason":' .. cjson.encode(reason) .. '}', nil)
+end
+
+-- What becomes of a run: 'requeue', 'keep', or the terminal state it goes to.
+local function after_loss(run, policy, max_attempts)
+  if run.state == 'PENDING' then return 'requeue' end
+  if run.state == 'CANCELLING' then return 'CANCELLED' end
+  if policy == 'keep' then return 'keep' end
+  if policy == 'requeue' and run.run_count < max_attempts then return 'requeue' end
+  return 'CRASHED'
+end
+
+-- living_boot is the life whose claims stay valid, '' for none.
+local function give_back(pool_id, worker, living_boot, reason, retention, kept)
+  local ident = pool_id .. '/' .. worker
+  local about = redis.call('HMGET', key_pool(pool_id), 'on_worker_lost', 'max_attempts')
+  if not about[1] then return 0 end -- a deleted pool's runs are cancelled by cancel_in_flight
+  local policy = about[1]:sub(2, -2)
+  local taken = 0
+  for _, run_id in ipairs(redis.call('SMEMBERS', key_slots_in_flight(ident))) do
+    local run = read_run(run_id)
+    if not run then
+      redis.call('SREM', key_slots_in_flight(ident), run_id)
+    elseif living_boot == '' or run.boot ~= living_boot then
+      local fate = after_loss(run, policy, tonumber(about[2] or 1))
+      if fate ~= 'keep' then
+        release_run(run)
+        claim_expired(run, reason)
+        if fate == 'requeue' then
+          put_back_run(run, "Worker '" .. worker .. "' was lost (" .. reason .. '); returned to its queue')
+        else
+          finish_run(run, fate, "Worker '" .. worker .. "' was lost (" .. reason .. ')', string.format('%.0f', now_ms),
+            retention, kept)
+          redis.call('HDEL', key_run(run.id), 'token')
+        end
+        taken = taken + 1
+      end
+    end
+  end
+  return taken
+end

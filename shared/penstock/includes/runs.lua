@@ -1,0 +1,99 @@
+-- runs: Move a run from state to state; every move is one event, every slot is given back with the move that frees it.
+--
+-- USES      pool pool_finished pool_free pool_in_flight queue queue_free queue_in_flight run slots slots_in_flight waiting
+-- RETURNS   read_run, related_to, move_run, release_run, finish_run, put_back_run, refresh_free, free_touched
+-- COST      O(log runs) a move
+-- RULE      services.dispatcher.rules.next_state
+
+local RUN_FIELDS = { 'state', 'name', 'queue_id', 'place', 'due', 'seq', 'pool_id', 'worker', 'boot', 'token', 'epoch',
+  'related', 'run_count', 'started' }
+
+-- The run as a table with its id, or nil when it does not exist.
+local function read_run(run_id)
+  local values = redis.call('HMGET', key_run(run_id), unpack(RUN_FIELDS))
+  if not values[1] then return nil end
+  local run = { id = run_id }
+  for index, field in ipairs(RUN_FIELDS) do run[field] = values[index] end
+  run.seq = tonumber(run.seq)
+  run.run_count = tonumber(run.run_count or 0)
+  return run
+end
+
+-- What an event of a run is related to: its queue and its pool, by the names they have now.
+local function related_to(pool_id, queue_id)
+  local pool = redis.call('HMGET', key_pool(pool_id), 'name', 'type')
+  local queue_name = redis.call('HGET', key_queue(queue_id), 'name')
+  return '[{"prefect.resource.id":"prefect.work-queue.' .. queue_id .. '","prefect.resource.role":"work-queue",' ..
+    '"prefect.resource.name":' .. (queue_name or '""') .. '},{"prefect.resource.id":"prefect.work-pool.' .. pool_id ..
+    '","prefect.resource.role":"work-pool","prefect.resource.name":' .. (pool[1] or '""') ..
+    ',"prefect.work-pool.type":' .. (pool[2] or '""') .. '}]'
+end
+
+local function title(state) return state:sub(1, 1) .. state:sub(2):lower() end
+
+-- Publish the event of a move; from is nil for a new run. Counts run.seq up; the caller stores it with the state.
+local function move_run(run, from, to, message)
+  local resource_id = 'prefect.flow-run.' .. run.id
+  local said = cjson.encode(message)
+  local follows = run.seq > 0 and event_id(resource_id, run.seq) or nil
+  run.seq = run.seq + 1
+  append_event(run.seq, resource_id, 'prefect.flow-run.' .. title(to),
+    '{"prefect.resource.id":"' .. resource_id .. '","prefect.resource.name":' .. cjson.encode(run.name) ..
+    ',"prefect.run-count":"' .. run.run_count .. '","prefect.state-message":' .. said .. ',"prefect.state-name":"' ..
+    title(to) .. '","prefect.state-timestamp":"' .. now_iso:sub(1, -2) .. '+00:00","prefect.state-type":"' .. to .. '"}',
+    run.related,
+    '{"intended":{"from":' .. (from and '"' .. from .. '"' or 'null') .. ',"to":"' .. to .. '"},"initial_state":' ..
+    (from and '{"type":"' .. from .. '","name":"' .. title(from) .. '"}' or 'null') .. ',"validated_state":{"type":"' ..
+    to .. '","name":"' .. title(to) .. '"' .. (message ~= '' and ',"message":' .. said or '') .. '}}',
+    follows)
+end
+
+-- Workers whose free slots changed in this script: '<pool id>/<name>' -> {pool id, name}.
+local free_touched = {}
+
+-- Offer the free slots a worker has now: announced slots minus the runs it holds.
+local function refresh_free(pool_id, worker)
+  local ident = pool_id .. '/' .. worker
+  local about = redis.call('HMGET', key_slots(ident), 'slots', 'queue_ids')
+  if not about[1] then return end
+  local free = tonumber(about[1]) - redis.call('SCARD', key_slots_in_flight(ident))
+  local function offer(key)
+    if free > 0 then redis.call('ZADD', key, free, worker) else redis.call('ZREM', key, worker) end
+  end
+  if about[2] == '*' then offer(key_pool_free(pool_id)) end
+  for queue_id in about[2]:gmatch('[^*,]+') do offer(key_queue_free(queue_id)) end
+end
+
+-- Give back the slots a run holds in its pool, its queue and its worker.
+local function release_run(run)
+  redis.call('ZREM', key_pool_in_flight(run.pool_id), run.id)
+  redis.call('ZREM', key_queue_in_flight(run.queue_id), run.id)
+  local ident = run.pool_id .. '/' .. run.worker
+  redis.call('SREM', key_slots_in_flight(ident), run.id)
+  free_touched[ident] = { run.pool_id, run.worker }
+end
+
+-- Bring a run to a terminal state: it holds nothing any more and expires with its pool's history.
+local function finish_run(run, to, message, ended_ms, retention_seconds, kept)
+  move_run(run, run.state, to, message)
+  redis.call('HSET', key_run(run.id), 'state', to, 'seq', run.seq, 'run_count', run.run_count, 'message', message,
+    'ended', ended_ms)
+  redis.call('HDEL', key_run(run.id), 'related', 'place')
+  redis.call('EXPIRE', key_run(run.id), retention_seconds)
+  local finished = key_pool_finished(run.pool_id)
+  redis.call('ZADD', finished, now_ms, run.id)
+  redis.call('EXPIRE', finished, retention_seconds)
+  if redis.call('ZCARD', finished) > tonumber(kept) then
+    redis.call('DEL', key_run(redis.call('ZPOPMIN', finished)[1]))
+  end
+  run.state = to
+end
+
+-- Return a claimed run to the place in its queue that it had, which is the head of what waits there.
+local function put_back_run(run, message)
+  move_run(run, run.state, 'SCHEDULED', message)
+  redis.call('HSET', key_run(run.id), 'state', 'SCHEDULED', 'seq', run.seq, 'message', message)
+  redis.call('HDEL', key_run(run.id), 'token', 'worker', 'boot', 'related', 'claimed', 'started')
+  redis.call('ZADD', key_waiting(run.queue_id), run.due, run.place .. run.id)
+  run.state = 'SCHEDULED'
+end

@@ -1,0 +1,96 @@
+"""Play worker and submitter against the dispatcher's store, without the services around it."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from penstock import keys
+from penstock.contracts.runs import ReportRuns, RunReport, RunSpec, SubmitRuns, SubmittedRun, new_run_id
+from penstock.contracts.workers import AnnounceWorker, LoseWorker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from redis.asyncio import Redis
+    from services.dispatcher.store import DispatchStore
+
+    from tests.definitions import DefinedPool
+
+_seq = itertools.count(1)
+
+
+async def submit(
+    store: DispatchStore, pool: str, queue: str = "default", count: int = 1, due_ms: int | None = None
+) -> list[str]:
+    """Submit runs and answer their ids."""
+    when = None if due_ms is None else datetime.fromtimestamp(due_ms / 1000, UTC)
+    runs = [
+        SubmittedRun(
+            id=new_run_id(0), name=f"run-{number}", queue=queue, scheduled_time=when, spec=RunSpec(command=["true"])
+        )
+        for number in range(count)
+    ]
+    answers, _ = await store.submit_runs(0, [SubmitRuns(pool=pool, runs=runs)])
+    assert answers == [["accepted"] * count], answers
+    return [run.id for run in runs]
+
+
+async def announce(
+    store: DispatchStore,
+    pool: DefinedPool,
+    worker: str = "w1",
+    slots: int = 10,
+    *,
+    queues: Sequence[str] = (),
+    boot_id: str = "boot-1",
+    prefetch_ms: int = 0,
+    seq: int | None = None,
+) -> bool:
+    """Announce a worker as the monitor would."""
+    message = AnnounceWorker(
+        pool_id=pool.id, pool=pool.name, worker=worker, boot_id=boot_id, seq=seq or next(_seq), slots=slots,
+        queues=list(queues), prefetch_ms=prefetch_ms,
+    )  # fmt: skip
+    return (await store.announce_worker(0, message))[0]
+
+
+async def lose(
+    store: DispatchStore, pool: DefinedPool, worker: str = "w1", *, boot_id: str = "boot-1", seq: int | None = None
+) -> int:
+    """Lose a worker as the monitor would; answers how many claims were taken back."""
+    message = LoseWorker(
+        pool_id=pool.id, pool=pool.name, worker=worker, boot_id=boot_id, seq=seq or next(_seq), reason="heartbeat-lost"
+    )
+    return (await store.lose_worker(0, message))[0]
+
+
+async def assigned(client: Redis, pool: str, worker: str = "w1") -> list[dict[str, Any]]:
+    """Every assignment in a worker's inbox, in order."""
+    entries: Any = await client.xrange(keys.key(0, "inbox", f"{pool}/{worker}"))
+    messages = [orjson.loads(fields[b"__data__"]) for _, fields in entries]
+    return [run for message in messages if message["type"] == "assign_runs" for run in message["runs"]]
+
+
+async def report(
+    store: DispatchStore, pool: str, run: dict[str, Any], state: Any, *, worker: str = "w1", **fields: Any
+) -> str:
+    """Report one assigned run; answers 'applied', 'known' or 'fenced'."""
+    said = RunReport(run=run["id"], token=run["token"], epoch=run["epoch"], state=state, **fields)
+    answers, _ = await store.report_runs(0, [ReportRuns(pool=pool, worker=worker, reports=[said])])
+    return answers[0][0]
+
+
+async def state_of(client: Redis, run_id: str) -> str:
+    """The state a run is in."""
+    state = await client.hget(keys.key(0, "run", run_id), "state")
+    return state.decode() if state else ""
+
+
+async def in_flight(client: Redis, pool: DefinedPool, queue: str | None = None) -> int:
+    """How many runs hold a slot of the pool, or of one of its queues."""
+    if queue:
+        return int(await client.zcard(keys.key(0, "queue_in_flight", pool.queues[queue])))
+    return int(await client.zcard(keys.key(0, "pool_in_flight", pool.id)))

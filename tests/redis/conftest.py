@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+import pytest
+from services.dispatcher.settings import DispatcherSettings
+from services.dispatcher.store import DispatchStore
+from redis.asyncio import Redis
+
+
+@pytest.fixture
+def store(client: Redis) -> DispatchStore:
+    """The dispatcher's store on an empty Redis."""
+    return DispatchStore(client, DispatcherSettings())
