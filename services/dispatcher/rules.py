@@ -28,11 +28,10 @@ def applies(seq: int, stored_seq: int | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class WaitingRun:
-    """A run in a queue. Order within the queue: due time, then place (submission)."""
+    """A run in a queue. Order within the queue: due time, then id, which is a version 7 UUID and so grows with submission."""
 
     id: str
     due_ms: int
-    place: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +113,7 @@ def plan_claims(
             left = min(left, queue.limit - queue.in_flight)
         if queue.paused or left <= 0:
             continue
-        for run in sorted(queue.waiting, key=lambda run: (run.due_ms, run.place))[:left]:
+        for run in sorted(queue.waiting, key=lambda run: (run.due_ms, run.id))[:left]:
             worker = pick_worker(known, free, queue.id, run.due_ms, now_ms)
             if worker is None:
                 break  # nobody can take this one; those behind it are due later, so nobody can take them either

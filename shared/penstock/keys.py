@@ -27,7 +27,7 @@ liveness              ZSET    heartbeat_monitor   ``<pool id>/<worker name>`` by
 liveness_tick         STRING  heartbeat_monitor   when liveness was last judged, ms of Redis TIME
 refused               STRING  heartbeat_monitor   why a worker was refused, expires
 run                   HASH    dispatcher          one run
-waiting               ZSET    dispatcher          one queue: ``<place><run id>`` by due time in ms
+waiting               ZSET    dispatcher          one queue: run id by due time in ms
 queue_in_flight       ZSET    dispatcher          one queue: run id by claim time in ms
 pool_in_flight        ZSET    dispatcher          one pool: run id by claim time in ms
 pool_finished         ZSET    dispatcher          one pool: run id by end time in ms
@@ -37,7 +37,6 @@ pool_prefetch         ZSET    dispatcher          announced workers by prefetch 
 slots                 HASH    dispatcher          what a worker announced, ``<pool id>/<worker name>``
 slots_in_flight       SET     dispatcher          run ids a worker holds
 due                   ZSET    dispatcher          pool id by the next moment something falls due, ms
-places                STRING  dispatcher          counter: submission order within a partition
 ====================  ======  ==================  ============================================================
 """
 
@@ -89,7 +88,6 @@ FAMILIES: Final[dict[str, str]] = {
     "slots": "slots:{}",
     "slots_in_flight": "slots:{}:in-flight",
     "due": "due",
-    "places": "places",
 }
 """Family name -> what follows ``penstock:{p}:``; ``{}`` is the one id a family takes."""
 

@@ -14,15 +14,15 @@
 -- COST      O(log waiting) a run
 -- RULE      none
 local _ = events
-local members = redis.call('ZRANGE', key_waiting(queue_id), 0, tonumber(max_runs) - 1)
-for _, member in ipairs(members) do
-  redis.call('ZREM', key_waiting(queue_id), member)
-  local run = read_run(member:sub(11))
+local run_ids = redis.call('ZRANGE', key_waiting(queue_id), 0, tonumber(max_runs) - 1)
+for _, run_id in ipairs(run_ids) do
+  redis.call('ZREM', key_waiting(queue_id), run_id)
+  local run = read_run(run_id)
   if run then
     run.related, run.pool_id = related, pool_id
     redis.call('HSET', key_run(run.id), 'pool_id', pool_id)
     finish_run(run, 'CANCELLED', message, string.format('%.0f', now_ms), retention, kept)
   end
 end
-if #members == 0 then redis.call('DEL', key_queue_free(queue_id)) end
-return #members
+if #run_ids == 0 then redis.call('DEL', key_queue_free(queue_id)) end
+return #run_ids

@@ -22,9 +22,9 @@ end
 local horizon = now_ms + tonumber(redis.call('ZREVRANGE', key_pool_prefetch(pool_id), 0, 0, 'WITHSCORES')[2] or 0)
 local boots, inboxes, claimed, next_due = {}, {}, 0, nil
 
-local function claim(queue, member, worker)
-  local run = read_run(member:sub(11))
-  redis.call('ZREM', key_waiting(queue.id), member)
+local function claim(queue, run_id, due_ms, worker)
+  local run = read_run(run_id)
+  redis.call('ZREM', key_waiting(queue.id), run_id)
   if not run then return 0 end
   local ident = pool_id .. '/' .. worker.name
   boots[ident] = boots[ident] or redis.call('HGET', key_slots(ident), 'boot_id') or ''
@@ -36,10 +36,11 @@ local function claim(queue, member, worker)
   redis.call('ZADD', key_queue_in_flight(queue.id), now_ms, run.id)
   redis.call('SADD', key_slots_in_flight(ident), run.id)
   redis.call('HSET', key_run(run.id), 'state', 'PENDING', 'seq', run.seq, 'pool_id', pool_id, 'worker', worker.name,
-    'boot', boots[ident], 'token', token, 'epoch', epoch, 'claimed', string.format('%.0f', now_ms), 'related', queue.related)
+    'boot', boots[ident], 'token', token, 'epoch', epoch, 'claimed', string.format('%.0f', now_ms), 'due', due_ms,
+    'related', queue.related)
   inboxes[worker.name] = inboxes[worker.name] or {}
   table.insert(inboxes[worker.name], '{"id":"' .. run.id .. '","name":' .. cjson.encode(run.name) .. ',"token":"' .. token ..
-    '","epoch":' .. epoch .. ',"queue":' .. queue.name .. ',"due_ms":' .. run.due .. ',"spec":' ..
+    '","epoch":' .. epoch .. ',"queue":' .. queue.name .. ',"due_ms":' .. due_ms .. ',"spec":' ..
     redis.call('HGET', key_run(run.id), 'spec') .. '}')
   worker.free = worker.free - 1
   free_touched[ident] = { pool_id, worker.name }
@@ -59,7 +60,7 @@ for _, queue_id in ipairs(redis.call('ZRANGE', key_pool_queues(pool_id), 0, -1))
       local worker = pick(pool_id, workers, tonumber(heads[index + 1]))
       if not worker then break end
       queue.related = queue.related or related_to(pool_id, queue_id)
-      claimed = claimed + claim(queue, heads[index], worker)
+      claimed = claimed + claim(queue, heads[index], heads[index + 1], worker)
     end
     for _, touched in pairs(free_touched) do refresh_free(touched[1], touched[2]) end
     local future = redis.call('ZRANGEBYSCORE', key_waiting(queue_id), '(' .. now_ms, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]

@@ -4,7 +4,7 @@
 -- ARGV      pool         name of the pool
 -- ARGV      deadline     ms of Redis TIME after which nothing is accepted, '' for never
 -- ARGV      ...runs      5 values a run: id, name, queue name, due in ms ('' for now), spec as JSON
--- USES      places pool_queue_names pools run waiting
+-- USES      pool_queue_names pools run waiting
 -- INCLUDES  clock events runs
 -- RETURNS   'unknown_pool' | 'expired' | one of 'accepted', 'known', 'unknown_queue' for every run
 -- COST      O(log waiting) a run
@@ -34,10 +34,8 @@ for index = runs_from, #ARGV, 5 do
     answers[#answers + 1] = 'known'
   else
     if due == '' then due = string.format('%.0f', now_ms) end
-    local place = string.format('%010x', redis.call('INCR', key_places()))
-    redis.call('HSET', key_run(run_id), 'state', 'SCHEDULED', 'name', name, 'queue_id', queue.id, 'spec', spec,
-      'place', place, 'due', due, 'seq', 1)
-    redis.call('ZADD', key_waiting(queue.id), due, place .. run_id)
+    redis.call('HSET', key_run(run_id), 'state', 'SCHEDULED', 'name', name, 'queue_id', queue.id, 'spec', spec)
+    redis.call('ZADD', key_waiting(queue.id), due, run_id)
     move_run({ id = run_id, name = name, seq = 0, run_count = 0, related = queue.related }, nil, 'SCHEDULED', '')
     answers[#answers + 1] = 'accepted'
   end

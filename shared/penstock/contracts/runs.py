@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
-from penstock.contracts.base import Command, Json, Message, Name
+from penstock.contracts.base import MAX_INTEGER, Command, Ident, Json, Message, Milliseconds, Name
 from penstock.keys import partition_of_run
 
 RunState = Literal["SCHEDULED", "PENDING", "RUNNING", "COMPLETED", "FAILED", "CRASHED", "CANCELLING", "CANCELLED"]
@@ -19,23 +19,32 @@ IN_FLIGHT: Final[frozenset[str]] = frozenset({"PENDING", "RUNNING", "CANCELLING"
 MAX_MESSAGE_LENGTH: Final = 10_000
 MAX_RUNS_PER_MESSAGE: Final = 1000
 
+_MAX_PARTITION: Final = 0xFFFF
+
 _counter_lock = threading.Lock()
 _last: list[int] = [0]
 
 
-def new_run_id(partition: int) -> str:
+def new_run_id(partition: int, now_ms: int | None = None) -> str:
     """Make a run id: a version 7 UUID (RFC 9562) whose last 16 bits are the partition.
 
-    The 48-bit time and the 12 bits after it grow with every id of this process, so ids sort by submission.
+    The 48-bit time and the 12 bits after it grow with every id of this process. Runs of one queue that are due at the same
+    millisecond go out in the order of their ids, so a submitter that wants submission order across hosts gives Redis TIME.
 
     Args:
-        partition: of the pool, 0 <= partition < 65536.
+        partition: of the pool, 0 to 65535.
+        now_ms: milliseconds since 1970; None takes this host's clock.
 
     Returns:
         The canonical lower-case text.
+
+    Raises:
+        ValueError: the partition does not fit its 16 bits.
     """
+    if not 0 <= partition <= _MAX_PARTITION:
+        raise ValueError(f"partition {partition} does not fit the 16 bits a run id has for it")
     with _counter_lock:
-        ticks = max(time.time_ns() // 1_000_000 << 12, _last[0] + 1)
+        ticks = max((time.time_ns() // 1_000_000 if now_ms is None else now_ms) << 12, _last[0] + 1)
         _last[0] = ticks
     random = int.from_bytes(os.urandom(6), "big") & 0x3FFF_FFFF_FFFF
     value = (ticks >> 12) << 80 | 7 << 76 | (ticks & 0xFFF) << 64 | 2 << 62 | random << 16 | partition
@@ -134,12 +143,12 @@ class RunReport(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     run: str
-    token: Annotated[str, Field(max_length=64)]
-    epoch: Annotated[int, Field(ge=1)]
+    token: Ident
+    epoch: Annotated[int, Field(ge=1, le=MAX_INTEGER)]
     state: ReportedState
     message: Annotated[str, Field(max_length=MAX_MESSAGE_LENGTH)] = ""
-    started_ms: int | None = None
-    ended_ms: int | None = None
+    started_ms: Milliseconds | None = None
+    ended_ms: Milliseconds | None = None
 
     @model_validator(mode="after")
     def _id_is_ours(self) -> RunReport:

@@ -5,7 +5,7 @@
 -- COST      O(log runs) a move
 -- RULE      services.dispatcher.rules.next_state
 
-local RUN_FIELDS = { 'state', 'name', 'queue_id', 'place', 'due', 'seq', 'pool_id', 'worker', 'boot', 'token', 'epoch',
+local RUN_FIELDS = { 'state', 'name', 'queue_id', 'due', 'seq', 'pool_id', 'worker', 'boot', 'token', 'epoch',
   'related', 'run_count', 'started' }
 
 -- The run as a table with its id, or nil when it does not exist.
@@ -14,7 +14,8 @@ local function read_run(run_id)
   if not values[1] then return nil end
   local run = { id = run_id }
   for index, field in ipairs(RUN_FIELDS) do run[field] = values[index] end
-  run.seq = tonumber(run.seq)
+  -- A run that was only submitted keeps neither: what waits by the million must be small.
+  run.seq = tonumber(run.seq or 1)
   run.run_count = tonumber(run.run_count or 0)
   return run
 end
@@ -78,7 +79,7 @@ local function finish_run(run, to, message, ended_ms, retention_seconds, kept)
   move_run(run, run.state, to, message)
   redis.call('HSET', key_run(run.id), 'state', to, 'seq', run.seq, 'run_count', run.run_count, 'message', message,
     'ended', ended_ms)
-  redis.call('HDEL', key_run(run.id), 'related', 'place')
+  redis.call('HDEL', key_run(run.id), 'related')
   redis.call('EXPIRE', key_run(run.id), retention_seconds)
   local finished = key_pool_finished(run.pool_id)
   redis.call('ZADD', finished, now_ms, run.id)
@@ -94,6 +95,6 @@ local function put_back_run(run, message)
   move_run(run, run.state, 'SCHEDULED', message)
   redis.call('HSET', key_run(run.id), 'state', 'SCHEDULED', 'seq', run.seq, 'message', message)
   redis.call('HDEL', key_run(run.id), 'token', 'worker', 'boot', 'related', 'claimed', 'started')
-  redis.call('ZADD', key_waiting(run.queue_id), run.due, run.place .. run.id)
+  redis.call('ZADD', key_waiting(run.queue_id), run.due, run.id)
   run.state = 'SCHEDULED'
 end

@@ -1,0 +1,382 @@
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from penstock import keys
+from penstock.bus.connection import connect, redis_now_ms
+from penstock.contracts.runs import RunSpec, SubmitRuns, SubmittedRun, new_run_id
+from services.dispatcher.rules import PoolState, QueueState, WaitingRun, WorkerState, next_due, plan_claims
+from services.dispatcher.settings import DispatcherSettings
+from services.dispatcher.store import DispatchStore
+
+from tests.definitions import define_pool, define_queue
+from tests.dispatching import announce, assigned, in_flight, report, state_of, submit
+from tests.support import read_events, read_messages
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+SEEDS = {"critical": {"priority": 1, "limit": 1}, "high": {"priority": 5, "limit": 3}, "low": {"priority": 10}}
+
+
+async def queues_of(client: Redis, pool: str) -> list[str]:
+    return [run["queue"] for run in await assigned(client, pool)]
+
+
+async def test_limit_5_with_3_in_flight_hands_out_exactly_2_more(client: Redis, store: DispatchStore):
+    pool = await define_pool(client, "etl", limit=5)
+    await announce(store, pool, slots=100)
+    await submit(store, "etl", count=3)
+    assert await in_flight(client, pool) == 3
+
+    await submit(store, "etl", count=50)
+
+    assert len(await assigned(client, "etl")) == 5
+    assert await in_flight(client, pool) == 5
+
+
+async def test_the_seeds_waterfall_every_critical_before_any_high_before_any_low(client: Redis, store: DispatchStore):
+    pool = await define_pool(client, "etl", queues=SEEDS, limit=5)
+    for queue in ("low", "high", "critical"):
+        await submit(store, "etl", queue, 6)
+    await announce(store, pool, slots=100)
+    done = 0
+    while done < 18:
+        runs = await assigned(client, "etl")
+        assert await in_flight(client, pool) <= 5
+        assert await in_flight(client, pool, "critical") <= 1
+        assert await in_flight(client, pool, "high") <= 3
+        await report(store, "etl", runs[done], "COMPLETED")
+        done += 1
+
+    order = await queues_of(client, "etl")
+    # Limits let lower queues fill what higher ones may not: 1 critical, 3 high, 1 low at the start.
+    assert order[:5] == ["critical", "high", "high", "high", "low"]
+    assert order[5:10] == ["critical"] * 5 or order.index("critical", 1) == 5
+    assert sorted(order) == sorted(["critical", "high", "low"] * 6)
+
+
+async def test_without_queue_limits_a_higher_queue_is_emptied_before_a_lower_one_begins(
+    client: Redis, store: DispatchStore
+):
+    pool = await define_pool(client, "etl", queues={"critical": {"priority": 1}, "low": {"priority": 10}}, limit=2)
+    await submit(store, "etl", "low", 3)
+    await submit(store, "etl", "critical", 3)
+    await announce(store, pool)
+    await report(store, "etl", (await assigned(client, "etl"))[0], "COMPLETED")
+    await submit(store, "etl", "critical", 1)
+    for index in range(1, 6):
+        await report(store, "etl", (await assigned(client, "etl"))[index], "COMPLETED")
+
+    assert await queues_of(client, "etl") == ["critical"] * 4 + ["low"] * 3
+
+
+async def test_a_paused_pool_hands_out_nothing(client: Redis, store: DispatchStore):
+    pool = await define_pool(client, "etl", paused=True)
+    await announce(store, pool)
+
+    await submit(store, "etl", count=3)
+
+    assert await assigned(client, "etl") == []
+
+
+async def test_a_paused_queue_is_passed_over_and_keeps_the_slots_its_runs_hold(client: Redis, store: DispatchStore):
+    pool = await define_pool(client, "etl", queues={"a": {"priority": 1}, "b": {"priority": 2}}, limit=1)
+    await announce(store, pool)
+    await submit(store, "etl", "a", 2)
+    await client.hset(keys.key(0, "queue", pool.queues["a"]), "is_paused", "true")
+    await submit(store, "etl", "b", 1)
+    assert await queues_of(client, "etl") == ["a"]
+
+    await report(store, "etl", (await assigned(client, "etl"))[0], "COMPLETED")
+
+    assert await queues_of(client, "etl") == ["a", "b"]
+
+
+@pytest.mark.parametrize("limit", [0, 1, 7])
+async def test_a_worker_never_gets_more_than_its_slots(client: Redis, store: DispatchStore, limit: int):
+    pool = await define_pool(client, "etl")
+    await announce(store, pool, slots=limit)
+
+    await submit(store, "etl", count=10)
+
+    assert len(await assigned(client, "etl")) == limit
+
+
+async def test_a_blocked_run_hides_no_unblocked_one(client: Redis, store: DispatchStore):
+    queues = {"limited": {"priority": 1, "limit": 0}, "free": {"priority": 2}}
+    pool = await define_pool(client, "etl", queues=queues)
+    await submit(store, "etl", "limited", 300)
+    await submit(store, "etl", "free", 1)
+
+    await announce(store, pool)
+
+    assert await queues_of(client, "etl") == ["free"]
+
+
+async def test_a_worker_that_names_queues_gets_only_theirs(client: Redis, store: DispatchStore):
+    pool = await define_pool(client, "etl", queues={"a": {"priority": 1}, "b": {"priority": 2}})
+    await announce(store, pool, "only-b", queues=["b"])
+
+    await submit(store, "etl", "a", 2)
+    await submit(store, "etl", "b", 1)
+
+    assert [run["queue"] for run in await assigned(client, "etl", "only-b")] == ["b"]
+
+
+async def test_a_worker_of_the_queue_is_used_before_one_that_serves_every_queue(client: Redis, store: DispatchStore):
+    pool = await define_pool(client, "etl", queues={"a": {"priority": 1}})
+    await announce(store, pool, "general", slots=100)
+    await announce(store, pool, "special", slots=2, queues=["a"])
+
+    await submit(store, "etl", "a", 3)
+
+    assert len(await assigned(client, "etl", "special")) == 2
+    assert len(await assigned(client, "etl", "general")) == 1
+
+
+async def test_runs_are_spread_over_the_workers_with_most_free_slots(client: Redis, store: DispatchStore):
+    pool = await define_pool(client, "etl")
+    await announce(store, pool, "small", slots=2)
+    await announce(store, pool, "large", slots=4)
+
+    await submit(store, "etl", count=4)
+
+    assert (len(await assigned(client, "etl", "large")), len(await assigned(client, "etl", "small"))) == (3, 1)
+
+
+async def test_a_run_due_later_waits_and_names_the_moment(client: Redis, store: DispatchStore):
+    pool = await define_pool(client, "etl")
+    await announce(store, pool)
+    due_ms = await redis_now_ms(client) + 60_000
+
+    await submit(store, "etl", due_ms=due_ms)
+
+    assert await assigned(client, "etl") == []
+    assert await client.zscore(keys.key(0, "due"), "etl") == due_ms
+
+
+async def test_a_worker_with_prefetch_gets_a_run_of_the_near_future_another_does_not(
+    client: Redis, store: DispatchStore
+):
+    pool = await define_pool(client, "etl")
+    await announce(store, pool, "eager", slots=1, prefetch_ms=10_000)
+    await announce(store, pool, "plain", slots=50)
+    now_ms = await redis_now_ms(client)
+
+    await submit(store, "etl", count=3, due_ms=now_ms + 5_000)
+
+    assert len(await assigned(client, "etl", "eager")) == 1
+    assert await assigned(client, "etl", "plain") == []
+
+
+async def test_within_prefetch_priority_trumps_lateness(client: Redis, store: DispatchStore):
+    pool = await define_pool(client, "etl", queues={"high": {"priority": 1}, "low": {"priority": 2}})
+    now_ms = await redis_now_ms(client)
+    await submit(store, "etl", "low", 1, due_ms=now_ms - 86_400_000)
+    await submit(store, "etl", "high", 1, due_ms=now_ms + 5_000)
+
+    await announce(store, pool, slots=1, prefetch_ms=10_000)
+
+    assert await queues_of(client, "etl") == ["high"]
+
+
+async def test_an_assignment_carries_all_a_worker_needs(client: Redis, store: DispatchStore):
+    pool = await define_pool(client, "größe")
+    await announce(store, pool, "w-数", boot_id="life-1")
+    spec = RunSpec(entrypoint="flows/etl.py:main", parameters={"städte": ["Köln"], "n": 1, "empty": {}, "none": None})
+    run = SubmittedRun(id=new_run_id(0), name="näme", spec=spec)
+
+    await store.submit_runs(0, [SubmitRuns(pool="größe", runs=[run])])
+
+    message = (await read_messages(client, "inbox", "größe/w-数"))[-1]
+    (told,) = message["runs"]
+    assert (message["type"], message["boot_id"], message["pool"]) == ("assign_runs", "life-1", "größe")
+    assert (told["id"], told["name"], told["queue"], told["epoch"]) == (run.id, "näme", "default", 1)
+    assert len(told["token"]) == 32
+    assert told["spec"]["parameters"] == {"städte": ["Köln"], "n": 1, "empty": {}, "none": None}
+
+
+async def test_tokens_of_two_claims_differ(client: Redis, store: DispatchStore):
+    pool = await define_pool(client, "etl")
+    await announce(store, pool)
+    await submit(store, "etl", count=2)
+    one, two = await assigned(client, "etl")
+
+    assert one["token"] != two["token"]
+
+
+async def test_one_call_is_bounded_and_goes_on_until_all_is_handed_out(client: Redis, store: DispatchStore):
+    pool = await define_pool(client, "etl")
+    await submit(store, "etl", count=450)
+
+    await announce(store, pool, slots=420)
+
+    assert len(await assigned(client, "etl")) == 420
+
+
+async def test_a_waiting_place_without_its_run_is_dropped_and_blocks_nobody(client: Redis, store: DispatchStore):
+    pool = await define_pool(client, "etl")
+    lost, kept = await submit(store, "etl", count=2)
+    await client.delete(keys.key(0, "run", lost))
+
+    await announce(store, pool)
+
+    assert [run["id"] for run in await assigned(client, "etl")] == [kept]
+    assert await in_flight(client, pool) == 1
+
+
+async def test_claims_racing_on_eight_connections_never_pass_a_limit_and_hand_out_each_run_once(
+    client: Redis, redis_url: str
+):
+    queues = {"a": {"priority": 1, "limit": 3}, "b": {"priority": 2}}
+    pool = await define_pool(client, "etl", queues=queues, limit=7)
+    clients = [connect(redis_url) for _ in range(8)]
+    stores = [DispatchStore(each, DispatcherSettings()) for each in clients]
+    await announce(stores[0], pool, "w1", slots=6)
+    await announce(stores[0], pool, "w2", slots=6)
+    await submit(stores[0], "etl", "a", 40)
+    await submit(stores[0], "etl", "b", 40)
+    finished: set[str] = set()
+    while len(finished) < 80:
+        runs = [(run, worker) for worker in ("w1", "w2") for run in await assigned(client, "etl", worker)]
+        assert len({run["id"] for run, _ in runs}) == len(runs)
+        open_runs = [(run, worker) for run, worker in runs if run["id"] not in finished]
+        assert 0 < len(open_runs) <= 7
+        assert sum(run["queue"] == "a" for run, _ in open_runs) <= 3
+        await asyncio.gather(
+            *(
+                report(stores[number % 8], "etl", run, "COMPLETED", worker=worker)
+                for number, (run, worker) in enumerate(open_runs)
+            ),
+            *(each.claim_runs(0, ["etl"]) for each in stores),
+        )
+        finished |= {run["id"] for run, _ in open_runs}
+    for each in clients:
+        await each.aclose()
+
+    events = [event for event in await read_events(client) if event["event"] == "prefect.flow-run.Pending"]
+    assert len(events) == 80
+
+
+limits = st.none() | st.integers(0, 4)
+offsets = st.sampled_from([-5_000, -5_000, -1, 3_600_000, 7_200_000, 90_000_000])
+queue_states = st.fixed_dictionaries({
+    "paused": st.booleans() | st.just(False),
+    "limit": limits,
+    "runs": st.lists(offsets, max_size=6),
+    "held": st.integers(0, 2),
+})
+worker_states = st.fixed_dictionaries({
+    "slots": st.integers(0, 4),
+    "prefetch_ms": st.sampled_from([0, 0, 4_000_000, 8_000_000]),
+    "queues": st.just(()) | st.sets(st.sampled_from(["q0", "q1", "q2"]), min_size=1).map(sorted),
+})
+
+
+@settings(
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(
+    pool_paused=st.sampled_from([False, False, False, True]),
+    pool_limit=limits,
+    queues=st.lists(queue_states, min_size=1, max_size=3),
+    workers=st.lists(worker_states, max_size=3),
+    max_runs=st.sampled_from([1, 2, 100]),
+)
+async def test_the_script_hands_out_exactly_what_the_rule_says(
+    redis_url, pool_paused, pool_limit, queues, workers, max_runs
+):
+    client = connect(redis_url)
+    try:
+        await client.flushall()
+        await _compare(client, pool_paused, pool_limit, queues, workers, max_runs)
+    finally:
+        await client.aclose()
+
+
+async def _compare(client, pool_paused, pool_limit, queues, workers, max_runs):  # noqa: ANN001 - drawn by hypothesis
+    store = DispatchStore(client, DispatcherSettings())
+    pool = await define_pool(client, "p")
+    for number, queue in enumerate(queues):
+        await define_queue(client, pool, f"q{number}", priority=10 * (3 - number))
+    # Some runs are in flight already, held by a worker of their own.
+    await announce(store, pool, "holder", slots=100, queues=[f"q{number}" for number in range(len(queues))])
+    for number, queue in enumerate(queues):
+        if queue["held"]:
+            await submit(store, "p", f"q{number}", queue["held"])
+    held = {f"q{number}": await in_flight(client, pool, f"q{number}") for number in range(len(queues))}
+    await announce(store, pool, "holder", slots=0)
+    names = [f"q{number}" for number in range(len(queues))]
+    for number, queue in enumerate(queues):
+        mapping = {"is_paused": "true" if queue["paused"] else "false", "concurrency_limit": _json(queue["limit"])}
+        await client.hset(keys.key(0, "queue", pool.queues[f"q{number}"]), mapping=mapping)
+    mapping = {"is_paused": "true", "concurrency_limit": _json(pool_limit)}
+    await client.hset(keys.key(0, "pool", pool.id), mapping=mapping)
+    now_ms = await redis_now_ms(client)
+    waiting: dict[str, list[WaitingRun]] = {name: [] for name in names}
+    for name, queue in zip(names, queues, strict=True):
+        for offset in queue["runs"]:
+            run = SubmittedRun(
+                id=new_run_id(0), name="r", queue=name, spec=RunSpec(command="true"),
+                scheduled_time=datetime.fromtimestamp((now_ms + offset) / 1000, UTC),
+            )  # fmt: skip
+            await store.submit_runs(0, [SubmitRuns(pool="p", runs=[run])])
+            waiting[name].append(WaitingRun(run.id, int(run.scheduled_time.timestamp() * 1000)))
+    for number, worker in enumerate(workers):
+        known = [name for name in worker["queues"] if name in names]
+        await announce(
+            store, pool, f"w{number}", worker["slots"], queues=worker["queues"], prefetch_ms=worker["prefetch_ms"]
+        )
+        worker["served"] = frozenset(known) if worker["queues"] else None
+    await client.hset(keys.key(0, "pool", pool.id), "is_paused", "true" if pool_paused else "false")
+    state = PoolState(paused=pool_paused, limit=pool_limit, in_flight=sum(held.values()))
+    queue_states_now = [
+        QueueState(name, 10 * (3 - number), queue["paused"], queue["limit"], held[name], tuple(waiting[name]))
+        for number, (name, queue) in enumerate(zip(names, queues, strict=True))
+    ]
+    worker_states_now = [
+        WorkerState(f"w{number}", worker["slots"], worker["prefetch_ms"], worker["served"])
+        for number, worker in enumerate(workers)
+    ]
+    expected = plan_claims(now_ms, state, queue_states_now, worker_states_now, max_runs)
+
+    call = store._claim(0, "p")
+    answer = await call.script(client, 0, pool="p", max_runs=max_runs, nonce="nonce")
+
+    told = {
+        worker.name: [run["id"] for run in await assigned(client, "p", worker.name)] for worker in worker_states_now
+    }
+    assert told == {worker.name: [run for run, to in expected if to == worker.name] for worker in worker_states_now}
+    assert answer[0] == len(expected)
+    for run_id, _ in expected:
+        assert await state_of(client, run_id) == "PENDING"
+    blocked = pool_paused or (pool_limit is not None and pool_limit <= sum(held.values()))
+    left = [
+        QueueState(queue.id, queue.priority, queue.paused, queue.limit, 0,
+                   tuple(run for run in queue.waiting if run.id not in dict(expected)))
+        for queue in queue_states_now
+        if _still_looked_at(queue, state, expected, queue_states_now, max_runs)
+    ]  # fmt: skip
+    assert (int(answer[1]) if answer[1] else None) == (None if blocked else next_due(now_ms, left, worker_states_now))
+
+
+def _still_looked_at(queue, pool, expected, queues, max_runs):  # noqa: ANN001 - see above
+    """A queue that is full when its turn comes is woken by a release, not by a due time."""
+    room = max_runs if pool.limit is None else min(max_runs, pool.limit - pool.in_flight)
+    before = sum(
+        1 for other in queues if other.priority < queue.priority for run in other.waiting if run.id in dict(expected)
+    )
+    left = room - before
+    if queue.limit is not None:
+        left = min(left, queue.limit - queue.in_flight)
+    return left > 0
+
+
+def _json(value: int | None) -> str:
+    return "null" if value is None else str(value)

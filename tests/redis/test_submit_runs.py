@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from penstock import keys
+from penstock.bus.connection import redis_now_ms
+from penstock.contracts.runs import RunSpec, SubmitRuns, SubmittedRun, new_run_id
+
+from tests.definitions import define_pool
+from tests.dispatching import announce, assigned, state_of, submit
+from tests.support import read_events
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+    from services.dispatcher.store import DispatchStore
+
+
+def one(queue: str = "default", name: str = "größe-数据") -> SubmittedRun:
+    return SubmittedRun(id=new_run_id(0), name=name, queue=queue, spec=RunSpec(command=["true"]))
+
+
+async def test_an_accepted_run_waits_in_its_queue_and_is_told_once(client: Redis, store: DispatchStore):
+    pool = await define_pool(client, "etl")
+
+    (run_id,) = await submit(store, "etl")
+
+    assert await state_of(client, run_id) == "SCHEDULED"
+    assert await client.zcard(keys.key(0, "waiting", pool.queues["default"])) == 1
+    (event,) = await read_events(client)
+    assert event["event"] == "prefect.flow-run.Scheduled"
+    assert event["seq"] == 1
+    assert event["follows"] is None
+
+
+async def test_the_scheduled_event_has_prefects_labels_related_and_payload(client: Redis, store: DispatchStore):
+    pool = await define_pool(client, "etl")
+    run = one()
+
+    await store.submit_runs(0, [SubmitRuns(pool="etl", runs=[run])])
+
+    (event,) = await read_events(client)
+    assert list(event) == ["id", "occurred", "event", "resource", "related", "payload", "follows", "seq"]
+    assert event["resource"] == {
+        "prefect.resource.id": f"prefect.flow-run.{run.id}",
+        "prefect.resource.name": "größe-数据",
+        "prefect.run-count": "0",
+        "prefect.state-message": "",
+        "prefect.state-name": "Scheduled",
+        "prefect.state-timestamp": event["occurred"].replace("Z", "+00:00"),
+        "prefect.state-type": "SCHEDULED",
+    }
+    assert event["related"] == [
+        {
+            "prefect.resource.id": f"prefect.work-queue.{pool.queues['default']}",
+            "prefect.resource.role": "work-queue",
+            "prefect.resource.name": "default",
+        },
+        {
+            "prefect.resource.id": f"prefect.work-pool.{pool.id}",
+            "prefect.resource.role": "work-pool",
+            "prefect.resource.name": "etl",
+            "prefect.work-pool.type": "process",
+        },
+    ]
+    assert event["payload"] == {
+        "intended": {"from": None, "to": "SCHEDULED"},
+        "initial_state": None,
+        "validated_state": {"type": "SCHEDULED", "name": "Scheduled"},
+    }
+
+
+async def test_a_run_sent_twice_is_accepted_once(client: Redis, store: DispatchStore):
+    await define_pool(client, "etl")
+    message = SubmitRuns(pool="etl", runs=[one()])
+    first, _ = await store.submit_runs(0, [message])
+
+    again, _ = await store.submit_runs(0, [message])
+
+    assert (first, again) == ([["accepted"]], [["known"]])
+    assert len(await read_events(client)) == 1
+
+
+async def test_a_run_sent_again_after_it_was_claimed_is_not_run_twice(client: Redis, store: DispatchStore):
+    pool = await define_pool(client, "etl")
+    await announce(store, pool)
+    message = SubmitRuns(pool="etl", runs=[one()])
+    await store.submit_runs(0, [message])
+
+    await store.submit_runs(0, [message])
+
+    assert len(await assigned(client, "etl")) == 1
+
+
+async def test_an_unknown_pool_accepts_nothing(client: Redis, store: DispatchStore):
+    answers, _ = await store.submit_runs(0, [SubmitRuns(pool="nowhere", runs=[one()])])
+
+    assert answers == ["unknown_pool"]
+    assert await client.keys("*run:*") == []
+
+
+async def test_an_unknown_queue_refuses_its_run_and_only_that(client: Redis, store: DispatchStore):
+    await define_pool(client, "etl")
+
+    answers, _ = await store.submit_runs(0, [SubmitRuns(pool="etl", runs=[one("nowhere"), one()])])
+
+    assert answers == [["unknown_queue", "accepted"]]
+
+
+async def test_past_its_deadline_a_submission_changes_nothing(client: Redis, store: DispatchStore):
+    await define_pool(client, "etl")
+    late = await redis_now_ms(client) - 1
+
+    answers, _ = await store.submit_runs(0, [SubmitRuns(pool="etl", deadline=late, runs=[one()])])
+
+    assert answers == ["expired"]
+    assert await read_events(client) == []
+
+
+async def test_runs_of_one_queue_go_out_by_due_time_then_submission(client: Redis, store: DispatchStore):
+    pool = await define_pool(client, "etl")
+    now_ms = await redis_now_ms(client)
+    second = await submit(store, "etl", count=20, due_ms=now_ms - 1000)
+    first = await submit(store, "etl", count=1, due_ms=now_ms - 2000)
+    third = await submit(store, "etl", count=1, due_ms=now_ms - 1000)
+
+    await announce(store, pool, slots=100)
+
+    assert [run["id"] for run in await assigned(client, "etl")] == [*first, *second, *third]
+
+
+async def test_a_waiting_run_with_300_bytes_of_parameters_takes_at_most_700_bytes(client: Redis, store: DispatchStore):
+    pool = await define_pool(client, "etl")
+    spec = RunSpec(entrypoint="flows/etl.py:main", parameters={"text": "x" * 289})
+    runs = [SubmittedRun(id=new_run_id(0), name=f"happy-otter-{n}", spec=spec) for n in range(500)]
+    await store.submit_runs(0, [SubmitRuns(pool="etl", runs=runs)])
+
+    of_hash = await client.memory_usage(keys.key(0, "run", runs[0].id))
+    of_place = await client.memory_usage(keys.key(0, "waiting", pool.queues["default"]), samples=0)
+
+    # Plus the dictionary entry of the key itself: pointer to key, pointer to value, pointer to next, and the bucket.
+    assert of_hash + of_place / 500 <= 700
