@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+
 from penstock.bus.connection import connect
 from penstock.cli.embedded_redis import EmbeddedRedis
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
+
 from penstock import keys
 from penstock.contracts.runs import ReportRuns, RunReport, RunSpec, SubmitRuns, SubmittedRun, new_run_id
 from penstock.contracts.workers import AnnounceWorker, LoseWorker
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from redis.asyncio import Redis
-    from services.dispatcher.store import DispatchStore
 
+    from services.dispatcher.store import DispatchStore
     from tests.definitions import DefinedPool
 
 _seq = itertools.count(1)
@@ -51,9 +52,15 @@ async def announce(
 ) -> bool:
     """Announce a worker as the monitor would."""
     message = AnnounceWorker(
-        pool_id=pool.id, pool=pool.name, worker=worker, boot_id=boot_id, seq=seq or next(_seq), slots=slots,
-        queues=list(queues), prefetch_ms=prefetch_ms,
-    )  # fmt: skip
+        pool_id=pool.id,
+        pool=pool.name,
+        worker=worker,
+        boot_id=boot_id,
+        seq=seq or next(_seq),
+        slots=slots,
+        queues=list(queues),
+        prefetch_ms=prefetch_ms,
+    )
     return (await store.announce_worker(0, message))[0]
 
 
@@ -85,8 +92,9 @@ async def report(
 
 async def state_of(client: Redis, run_id: str) -> str:
     """The state a run is in."""
-    state = await client.hget(keys.key(0, "run", run_id), "state")
-    return state.decode() if state else ""
+    found: Any = await client.hmget(keys.key(0, "run", run_id), ["state", "name"])
+    state, name = found
+    return str(state.decode()) if state else "SCHEDULED" if name else ""
 
 
 async def in_flight(client: Redis, pool: DefinedPool, queue: str | None = None) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
+
 from penstock import keys
 
 if TYPE_CHECKING:

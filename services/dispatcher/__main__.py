@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from penstock.bus.service import main
-
 from services.dispatcher.app import build
 from services.dispatcher.settings import DispatcherSettings
 

@@ -11,16 +11,15 @@ from penstock.contracts.pools import PoolChanged, PoolDeleted, QueueDeleted
 from penstock.contracts.runs import ClaimRuns, ReportRuns, SubmitRuns
 from penstock.contracts.workers import AnnounceWorker, LoseWorker
 from penstock.streams import COMMANDS, DEFINITIONS, DISPATCH
-
 from services.dispatcher.due import DueClock
 from services.dispatcher.handlers import DispatchHandlers
 from services.dispatcher.store import DispatchStore
 
 if TYPE_CHECKING:
-    from penstock.bus.health import Health
-    from penstock.contracts.queues import CreateQueue
     from redis.asyncio import Redis
 
+    from penstock.bus.health import Health
+    from penstock.contracts.queues import CreateQueue
     from services.dispatcher.settings import DispatcherSettings
 
 NAME = "dispatcher"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from penstock.bus.health import Health
-
     from services.dispatcher.store import DispatchStore
 
 LOOK_AGAIN_SECONDS: Final = 1.0
@@ -44,10 +44,8 @@ class DueClock:
             for partition in range(self._partitions):
                 wait = min(wait, await self._look(partition))
             self._health.beat("due clock")
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._sooner.wait(), wait)
-            except TimeoutError:
-                pass
 
     async def _look(self, partition: int) -> float:
         """Claim where something is due.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import structlog
+
 from penstock.bus.delivery import answer
 from penstock.contracts.queues import CreateQueue
 from penstock.contracts.replies import Reply, ReplyError
@@ -13,13 +14,13 @@ from penstock.errors import Refused
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from redis.asyncio import Redis
+
     from penstock.bus.dead_letters import DeadLetter
     from penstock.bus.delivery import Delivery
     from penstock.contracts.pools import PoolChanged, PoolDeleted, QueueDeleted
     from penstock.contracts.runs import ClaimRuns, ReportRuns, SubmitRuns
     from penstock.contracts.workers import AnnounceWorker, LoseWorker
-    from redis.asyncio import Redis
-
     from services.dispatcher.due import DueClock
     from services.dispatcher.store import Claimed, DispatchStore
 
@@ -57,13 +58,16 @@ class DispatchHandlers:
         for delivery, words in zip(batch, answers, strict=True):
             settled = words
             if "unknown_queue" in words:
-                settled = await self._with_queues(partition, delivery.message)
+                missing = {
+                    run.queue for run, word in zip(delivery.message.runs, words, strict=True) if word == "unknown_queue"
+                }
+                settled = await self._with_queues(partition, delivery.message, missing)
             letters.extend(await self._answer_submission(delivery, settled))
         return letters
 
-    async def _with_queues(self, partition: int, message: SubmitRuns) -> str | list[str]:
-        """Create the queues a submission names, then submit it again; runs accepted before are known by now."""
-        for queue in {run.queue for run in message.runs}:
+    async def _with_queues(self, partition: int, message: SubmitRuns, missing: set[str]) -> str | list[str]:
+        """Create the missing queues, then submit again; runs accepted before are known by now."""
+        for queue in sorted(missing):
             try:
                 await self._create_queue(partition, CreateQueue(pool=message.pool, queue=queue, if_missing=True))
             except Refused as refused:
@@ -72,9 +76,7 @@ class DispatchHandlers:
         self._note(partition, claimed)
         return answers[0]
 
-    async def _answer_submission(
-        self, delivery: Delivery[SubmitRuns], words: str | list[str]
-    ) -> Sequence[DeadLetter]:
+    async def _answer_submission(self, delivery: Delivery[SubmitRuns], words: str | list[str]) -> Sequence[DeadLetter]:
         message = delivery.message
         if words == "unknown_pool":
             reason = f"work pool '{message.pool}' does not exist"

@@ -1,4 +1,4 @@
-"""The dispatcher's rules, pure: no Redis, no clock. The Lua scripts implement them; property tests hold both to the same answers."""
+"""The dispatcher's rules, pure: no Redis, no clock. Lua implements them; property tests hold both to the same answers."""
 
 from __future__ import annotations
 

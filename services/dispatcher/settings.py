@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from penstock.settings import Settings
 from pydantic import Field
+
+from penstock.settings import Settings
 
 
 class DispatcherSettings(Settings):

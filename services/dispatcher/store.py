@@ -6,18 +6,19 @@ import secrets
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
+from prometheus_client import Counter
+
 from penstock import keys, lua
 from penstock.bus.connection import redis_now_ms
-from prometheus_client import Counter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from redis.asyncio import Redis
+
     from penstock.contracts.pools import PoolDeleted, QueueDeleted, QueueGone
     from penstock.contracts.runs import ReportRuns, SubmitRuns
     from penstock.contracts.workers import AnnounceWorker, LoseWorker
-    from redis.asyncio import Redis
-
     from services.dispatcher.settings import DispatcherSettings
 
 SUBMIT_RUNS = lua.load("services.dispatcher", "submit_runs")
@@ -55,10 +56,8 @@ class DispatchStore:
 
     def __init__(self, client: Redis, settings: DispatcherSettings) -> None:
         self._client = client
-        self._kept: dict[str, lua.Value] = {
-            "retention": settings.dispatcher_run_retention_seconds,
-            "kept": settings.dispatcher_finished_kept,
-        }
+        self._retention = settings.dispatcher_run_retention_seconds
+        self._kept = settings.dispatcher_finished_kept
 
     async def submit_runs(
         self, partition: int, messages: Sequence[SubmitRuns]
@@ -90,7 +89,12 @@ class DispatchStore:
         """
         calls = [
             REPORT_RUNS.bind(
-                partition, pool=message.pool, worker=message.worker, rest=_reported(message), **self._kept
+                partition,
+                pool=message.pool,
+                worker=message.worker,
+                rest=_reported(message),
+                retention=self._retention,
+                kept=self._kept,
             )
             for message in messages
         ]
@@ -111,7 +115,8 @@ class DispatchStore:
             slots_now=message.slots,
             prefetch_ms=message.prefetch_ms,
             rest=message.queues,
-            **self._kept,
+            retention=self._retention,
+            kept=self._kept,
         )
         answers, claimed = await self._then_claim(partition, [call], {message.pool})
         return bool(answers[0]), claimed
@@ -126,7 +131,8 @@ class DispatchStore:
             boot_id=message.boot_id,
             seq=message.seq,
             reason=message.reason,
-            **self._kept,
+            retention=self._retention,
+            kept=self._kept,
         )
         answers, claimed = await self._then_claim(partition, [call], {message.pool})
         return int(answers[0]), claimed
@@ -146,9 +152,13 @@ class DispatchStore:
     async def cancel_queue(self, partition: int, message: QueueDeleted) -> int:
         """Cancel what waits in a deleted queue."""
         return await self._cancel_waiting(
-            partition, message.pool_id, message.pool, message.worker_type, message.queue,
+            partition,
+            message.pool_id,
+            message.pool,
+            message.worker_type,
+            message.queue,
             f"Work queue '{message.queue.name}' was deleted",
-        )  # fmt: skip
+        )
 
     async def cancel_pool(self, partition: int, message: PoolDeleted) -> int:
         """Cancel what waits and what is in flight in a deleted pool."""
@@ -160,32 +170,47 @@ class DispatchStore:
             )
         return cancelled + int(
             await CANCEL_IN_FLIGHT(
-                self._client, partition, pool=message.pool, pool_id=message.pool_id, message=reason, **self._kept
+                self._client,
+                partition,
+                pool=message.pool,
+                pool_id=message.pool_id,
+                message=reason,
+                retention=self._retention,
+                kept=self._kept,
             )
         )
 
     async def _cancel_waiting(
         self, partition: int, pool_id: str, pool: str, worker_type: str, queue: QueueGone, reason: str
     ) -> int:
-        related = orjson.dumps([
-            {
-                "prefect.resource.id": f"prefect.work-queue.{queue.id}",
-                "prefect.resource.role": "work-queue",
-                "prefect.resource.name": queue.name,
-            },
-            {
-                "prefect.resource.id": f"prefect.work-pool.{pool_id}",
-                "prefect.resource.role": "work-pool",
-                "prefect.resource.name": pool,
-                "prefect.work-pool.type": worker_type,
-            },
-        ])
+        related = orjson.dumps(
+            [
+                {
+                    "prefect.resource.id": f"prefect.work-queue.{queue.id}",
+                    "prefect.resource.role": "work-queue",
+                    "prefect.resource.name": queue.name,
+                },
+                {
+                    "prefect.resource.id": f"prefect.work-pool.{pool_id}",
+                    "prefect.resource.role": "work-pool",
+                    "prefect.resource.name": pool,
+                    "prefect.work-pool.type": worker_type,
+                },
+            ]
+        )
         cancelled = 0
         while count := int(
             await CANCEL_WAITING(
-                self._client, partition, pool_id=pool_id, queue_id=queue.id, related=related, message=reason,
-                max_runs=CANCEL_AT_ONCE, **self._kept,
-            )  # fmt: skip
+                self._client,
+                partition,
+                pool_id=pool_id,
+                queue_id=queue.id,
+                related=related,
+                message=reason,
+                max_runs=CANCEL_AT_ONCE,
+                retention=self._retention,
+                kept=self._kept,
+            )
         ):
             cancelled += count
         return cancelled
@@ -219,8 +244,14 @@ def _submitted(message: SubmitRuns) -> Iterable[lua.Value]:
 def _reported(message: ReportRuns) -> Iterable[lua.Value]:
     for report in message.reports:
         yield from (
-            report.run, report.token, report.epoch, report.state, report.message, report.started_ms, report.ended_ms,
-        )  # fmt: skip
+            report.run,
+            report.token,
+            report.epoch,
+            report.state,
+            report.message,
+            report.started_ms,
+            report.ended_ms,
+        )
 
 
 def _text(answer: Any) -> str | list[str]:

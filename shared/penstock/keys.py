@@ -26,7 +26,7 @@ queue_online          SET     heartbeat_monitor   names of the ONLINE ones that 
 liveness              ZSET    heartbeat_monitor   ``<pool id>/<worker name>`` by deadline, ms of Redis TIME
 liveness_tick         STRING  heartbeat_monitor   when liveness was last judged, ms of Redis TIME
 refused               STRING  heartbeat_monitor   why a worker was refused, expires
-run                   HASH    dispatcher          one run
+run                   HASH    dispatcher          one run; without a state it was only submitted: SCHEDULED
 waiting               ZSET    dispatcher          one queue: run id by due time in ms
 queue_in_flight       ZSET    dispatcher          one queue: run id by claim time in ms
 pool_in_flight        ZSET    dispatcher          one pool: run id by claim time in ms

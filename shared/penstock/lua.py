@@ -26,6 +26,7 @@ import re
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
 from redis.exceptions import NoScriptError
 
@@ -43,6 +44,7 @@ Value = str | bytes | int | float | bool | None
 CONSTANTS: Final[dict[str, str]] = {
     "EVENT_NAMESPACE": "'" + "".join(f"\\{byte:03d}" for byte in EVENT_NAMESPACE.bytes) + "'",
     "EVENTS_MAX_LENGTH": str(streams.EVENTS.max_length),
+    "COMMANDS_MAX_LENGTH": str(streams.COMMANDS.max_length),
     "DEFINITIONS_MAX_LENGTH": str(streams.DEFINITIONS.max_length),
     "DISPATCH_MAX_LENGTH": str(streams.DISPATCH.max_length),
     "FOLLOWS_WITHIN_MS": str(FOLLOWS_WITHIN_SECONDS * 1000),
@@ -114,16 +116,26 @@ def parse_header(name: str, source: str) -> Header:
         constants=words("CONSTANTS"),
         rule=found["RULE"][0],
     )
+    _check_names(header)
+    return header
+
+
+def _check_names(header: Header) -> None:
+    """Refuse names that do not exist or are said twice."""
+    arguments = (*header.keys, *header.args, *((header.rest,) if header.rest else ()))
+    for part, names in (("KEYS and ARGV", arguments), ("USES", header.uses), ("INCLUDES", header.includes)):
+        twice = sorted({word for word in names if names.count(word) > 1})
+        if twice:
+            raise BadScript(f"{header.name}.lua: {part} say {', '.join(twice)} twice")
     for family in (*header.keys, *header.uses):
         if family not in keys.FAMILIES:
-            raise BadScript(f"{name}.lua: no key family {family!r} in penstock.keys")
+            raise BadScript(f"{header.name}.lua: no key family {family!r} in penstock.keys")
     for family in header.keys:
         if "{}" in keys.FAMILIES[family]:
-            raise BadScript(f"{name}.lua: {family!r} takes an id; form it inside, under USES")
+            raise BadScript(f"{header.name}.lua: {family!r} takes an id; form it inside, under USES")
     for constant in header.constants:
         if constant not in CONSTANTS:
-            raise BadScript(f"{name}.lua: no constant {constant!r} in penstock.lua")
-    return header
+            raise BadScript(f"{header.name}.lua: no constant {constant!r} in penstock.lua")
 
 
 def _body(source: str) -> str:
@@ -146,15 +158,26 @@ def _check_body(header: Header, source: str) -> None:
     for argument in header.args:
         if argument not in words:
             raise BadScript(f"{header.name}.lua: ARGV {argument} is never used")
-    for constant in header.constants:
-        if constant not in words:
-            raise BadScript(f"{header.name}.lua: CONSTANTS {constant} is never used")
+    if header.rest and not {"ARGV", f"{header.rest}_from"} <= words:
+        raise BadScript(f"{header.name}.lua: ARGV ...{header.rest} is never used, it starts at {header.rest}_from")
+    if "ARGV" in words and not header.rest:
+        raise BadScript(f"{header.name}.lua: use the names of the header, not ARGV")
+    for constant in CONSTANTS:
+        if (constant in words) != (constant in header.constants):
+            raise BadScript(f"{header.name}.lua: CONSTANTS and the code disagree on {constant}")
+
+
+def _read(package: str, folder: str, name: str) -> str:
+    try:
+        return resources.files(package).joinpath(folder, f"{name}.lua").read_text(encoding="utf-8")
+    except FileNotFoundError as problem:
+        raise BadScript(f"{package} has no {folder}/{name}.lua") from problem
 
 
 @cache
 def include(name: str) -> tuple[Header, str]:
     """Read one file of ``penstock/includes``; it has the header of a script without KEYS and ARGV."""
-    source = resources.files("penstock").joinpath("includes", f"{name}.lua").read_text(encoding="utf-8")
+    source = _read("penstock", "includes", name)
     header = parse_header(name, source)
     if header.keys or header.args or header.rest:
         raise BadScript(f"includes/{name}.lua: an include takes no KEYS and no ARGV")
@@ -206,7 +229,7 @@ class Script:
     """
 
     def __init__(self, package: str, name: str) -> None:
-        source = resources.files(package).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+        source = _read(package, "lua", name)
         self.header = parse_header(name, source)
         if not self.header.keys:
             raise BadScript(f"{name}.lua: KEYS needs at least one line, it decides the slot")
@@ -214,7 +237,7 @@ class Script:
         self.text = compose(self.header, source)
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
-    def bind(self, partition: int, *, rest: Iterable[Value] = (), **arguments: Value) -> Call:
+    def bind(self, partition: int, *, rest: Iterable[Value] = (), **arguments: Any) -> Call:
         """Pair the script with its arguments.
 
         Args:
@@ -235,7 +258,7 @@ class Script:
         values = (_encode(arguments[name]) for name in header.args)
         return Call(self, len(header.keys), (*named, *values, *map(_encode, tail)))
 
-    async def __call__(self, client: Redis, partition: int, *, rest: Iterable[Value] = (), **arguments: Value) -> Any:
+    async def __call__(self, client: Redis, partition: int, *, rest: Iterable[Value] = (), **arguments: Any) -> Any:
         """Run the script; loads it first where Redis does not know it."""
         return (await run_all(client, [self.bind(partition, rest=rest, **arguments)]))[0]
 
@@ -248,6 +271,10 @@ def _encode(value: Value) -> Value:
     return value
 
 
+_used: WeakKeyDictionary[Redis, set[Script]] = WeakKeyDictionary()
+"""Which scripts a client has loaded once; Redis may have forgotten them since."""
+
+
 @cache
 def load(package: str, name: str) -> Script:
     """Load a script once per process."""
@@ -257,32 +284,40 @@ def load(package: str, name: str) -> Script:
 async def run_all(client: Redis, calls: Sequence[Call]) -> list[Any]:
     """Send scripts in one round trip and return their answers in order.
 
-    Scripts are idempotent by design, so when Redis has forgotten one (restart, SCRIPT FLUSH) all are loaded and sent again.
+    Scripts this client has not used yet are loaded first, in the same round trip. Scripts are idempotent by design, so when Redis
+    has forgotten them (restart, SCRIPT FLUSH) all are loaded and sent again, in order.
 
     Raises:
-        redis.exceptions.RedisError: the first error any of them answered.
+        redis.exceptions.RedisError: the first error any of them answered; the others have been executed.
     """
     if not calls:
         return []
-    answers = await _send(client, calls)
+    used = _used.setdefault(client, set())
+    scripts = dict.fromkeys(call.script for call in calls)
+    answers = await _send(client, calls, [script for script in scripts if script not in used])
     if any(isinstance(answer, NoScriptError) for answer in answers):
-        for script in {call.script for call in calls}:
-            await client.script_load(script.text)
-        answers = await _send(client, calls)
+        answers = await _send(client, calls, list(scripts))
     for answer in answers:
         if isinstance(answer, Exception):
             raise answer
     return answers
 
 
-async def _send(client: Redis, calls: Sequence[Call]) -> list[Any]:
-    if len(calls) == 1:
+async def _send(client: Redis, calls: Sequence[Call], unknown: Sequence[Script]) -> list[Any]:
+    if len(calls) == 1 and not unknown:
         call = calls[0]
         try:
             return [await client.evalsha(call.script.sha, call.numkeys, *call.arguments)]  # type: ignore[arg-type]
         except NoScriptError as missing:
             return [missing]
     pipe = client.pipeline(transaction=False)
+    for script in unknown:
+        pipe.script_load(script.text)
     for call in calls:
         pipe.evalsha(call.script.sha, call.numkeys, *call.arguments)  # type: ignore[arg-type]
-    return await pipe.execute(raise_on_error=False)
+    answers = await pipe.execute(raise_on_error=False)
+    for answer in answers[: len(unknown)]:
+        if isinstance(answer, Exception):
+            raise answer
+    _used[client].update(unknown)
+    return answers[len(unknown) :]

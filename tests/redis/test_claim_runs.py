@@ -2,18 +2,18 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from penstock import keys
 from penstock.bus.connection import connect, redis_now_ms
 from penstock.contracts.runs import RunSpec, SubmitRuns, SubmittedRun, new_run_id
 from services.dispatcher.rules import PoolState, QueueState, WaitingRun, WorkerState, next_due, plan_claims
 from services.dispatcher.settings import DispatcherSettings
 from services.dispatcher.store import DispatchStore
-
 from tests.definitions import define_pool, define_queue
 from tests.dispatching import announce, assigned, in_flight, report, state_of, submit
 from tests.support import read_events, read_messages
@@ -28,7 +28,7 @@ async def queues_of(client: Redis, pool: str) -> list[str]:
     return [run["queue"] for run in await assigned(client, pool)]
 
 
-async def test_limit_5_with_3_in_flight_hands_out_exactly_2_more(client: Redis, store: DispatchStore):
+async def test_limit_5_with_3_in_flight_hands_out_exactly_2_more(client: Redis, store: DispatchStore) -> None:
     pool = await define_pool(client, "etl", limit=5)
     await announce(store, pool, slots=100)
     await submit(store, "etl", count=3)
@@ -40,7 +40,9 @@ async def test_limit_5_with_3_in_flight_hands_out_exactly_2_more(client: Redis, 
     assert await in_flight(client, pool) == 5
 
 
-async def test_the_seeds_waterfall_every_critical_before_any_high_before_any_low(client: Redis, store: DispatchStore):
+async def test_the_seeds_waterfall_every_critical_before_any_high_before_any_low(
+    client: Redis, store: DispatchStore
+) -> None:
     pool = await define_pool(client, "etl", queues=SEEDS, limit=5)
     for queue in ("low", "high", "critical"):
         await submit(store, "etl", queue, 6)
@@ -63,7 +65,7 @@ async def test_the_seeds_waterfall_every_critical_before_any_high_before_any_low
 
 async def test_without_queue_limits_a_higher_queue_is_emptied_before_a_lower_one_begins(
     client: Redis, store: DispatchStore
-):
+) -> None:
     pool = await define_pool(client, "etl", queues={"critical": {"priority": 1}, "low": {"priority": 10}}, limit=2)
     await submit(store, "etl", "low", 3)
     await submit(store, "etl", "critical", 3)
@@ -76,7 +78,7 @@ async def test_without_queue_limits_a_higher_queue_is_emptied_before_a_lower_one
     assert await queues_of(client, "etl") == ["critical"] * 4 + ["low"] * 3
 
 
-async def test_a_paused_pool_hands_out_nothing(client: Redis, store: DispatchStore):
+async def test_a_paused_pool_hands_out_nothing(client: Redis, store: DispatchStore) -> None:
     pool = await define_pool(client, "etl", paused=True)
     await announce(store, pool)
 
@@ -85,7 +87,9 @@ async def test_a_paused_pool_hands_out_nothing(client: Redis, store: DispatchSto
     assert await assigned(client, "etl") == []
 
 
-async def test_a_paused_queue_is_passed_over_and_keeps_the_slots_its_runs_hold(client: Redis, store: DispatchStore):
+async def test_a_paused_queue_is_passed_over_and_keeps_the_slots_its_runs_hold(
+    client: Redis, store: DispatchStore
+) -> None:
     pool = await define_pool(client, "etl", queues={"a": {"priority": 1}, "b": {"priority": 2}}, limit=1)
     await announce(store, pool)
     await submit(store, "etl", "a", 2)
@@ -99,7 +103,7 @@ async def test_a_paused_queue_is_passed_over_and_keeps_the_slots_its_runs_hold(c
 
 
 @pytest.mark.parametrize("limit", [0, 1, 7])
-async def test_a_worker_never_gets_more_than_its_slots(client: Redis, store: DispatchStore, limit: int):
+async def test_a_worker_never_gets_more_than_its_slots(client: Redis, store: DispatchStore, limit: int) -> None:
     pool = await define_pool(client, "etl")
     await announce(store, pool, slots=limit)
 
@@ -108,7 +112,7 @@ async def test_a_worker_never_gets_more_than_its_slots(client: Redis, store: Dis
     assert len(await assigned(client, "etl")) == limit
 
 
-async def test_a_blocked_run_hides_no_unblocked_one(client: Redis, store: DispatchStore):
+async def test_a_blocked_run_hides_no_unblocked_one(client: Redis, store: DispatchStore) -> None:
     queues = {"limited": {"priority": 1, "limit": 0}, "free": {"priority": 2}}
     pool = await define_pool(client, "etl", queues=queues)
     await submit(store, "etl", "limited", 300)
@@ -119,7 +123,7 @@ async def test_a_blocked_run_hides_no_unblocked_one(client: Redis, store: Dispat
     assert await queues_of(client, "etl") == ["free"]
 
 
-async def test_a_worker_that_names_queues_gets_only_theirs(client: Redis, store: DispatchStore):
+async def test_a_worker_that_names_queues_gets_only_theirs(client: Redis, store: DispatchStore) -> None:
     pool = await define_pool(client, "etl", queues={"a": {"priority": 1}, "b": {"priority": 2}})
     await announce(store, pool, "only-b", queues=["b"])
 
@@ -129,7 +133,9 @@ async def test_a_worker_that_names_queues_gets_only_theirs(client: Redis, store:
     assert [run["queue"] for run in await assigned(client, "etl", "only-b")] == ["b"]
 
 
-async def test_a_worker_of_the_queue_is_used_before_one_that_serves_every_queue(client: Redis, store: DispatchStore):
+async def test_a_worker_of_the_queue_is_used_before_one_that_serves_every_queue(
+    client: Redis, store: DispatchStore
+) -> None:
     pool = await define_pool(client, "etl", queues={"a": {"priority": 1}})
     await announce(store, pool, "general", slots=100)
     await announce(store, pool, "special", slots=2, queues=["a"])
@@ -140,7 +146,7 @@ async def test_a_worker_of_the_queue_is_used_before_one_that_serves_every_queue(
     assert len(await assigned(client, "etl", "general")) == 1
 
 
-async def test_runs_are_spread_over_the_workers_with_most_free_slots(client: Redis, store: DispatchStore):
+async def test_runs_are_spread_over_the_workers_with_most_free_slots(client: Redis, store: DispatchStore) -> None:
     pool = await define_pool(client, "etl")
     await announce(store, pool, "small", slots=2)
     await announce(store, pool, "large", slots=4)
@@ -150,7 +156,7 @@ async def test_runs_are_spread_over_the_workers_with_most_free_slots(client: Red
     assert (len(await assigned(client, "etl", "large")), len(await assigned(client, "etl", "small"))) == (3, 1)
 
 
-async def test_a_run_due_later_waits_and_names_the_moment(client: Redis, store: DispatchStore):
+async def test_a_run_due_later_waits_and_names_the_moment(client: Redis, store: DispatchStore) -> None:
     pool = await define_pool(client, "etl")
     await announce(store, pool)
     due_ms = await redis_now_ms(client) + 60_000
@@ -163,7 +169,7 @@ async def test_a_run_due_later_waits_and_names_the_moment(client: Redis, store: 
 
 async def test_a_worker_with_prefetch_gets_a_run_of_the_near_future_another_does_not(
     client: Redis, store: DispatchStore
-):
+) -> None:
     pool = await define_pool(client, "etl")
     await announce(store, pool, "eager", slots=1, prefetch_ms=10_000)
     await announce(store, pool, "plain", slots=50)
@@ -175,7 +181,7 @@ async def test_a_worker_with_prefetch_gets_a_run_of_the_near_future_another_does
     assert await assigned(client, "etl", "plain") == []
 
 
-async def test_within_prefetch_priority_trumps_lateness(client: Redis, store: DispatchStore):
+async def test_within_prefetch_priority_trumps_lateness(client: Redis, store: DispatchStore) -> None:
     pool = await define_pool(client, "etl", queues={"high": {"priority": 1}, "low": {"priority": 2}})
     now_ms = await redis_now_ms(client)
     await submit(store, "etl", "low", 1, due_ms=now_ms - 86_400_000)
@@ -186,7 +192,7 @@ async def test_within_prefetch_priority_trumps_lateness(client: Redis, store: Di
     assert await queues_of(client, "etl") == ["high"]
 
 
-async def test_an_assignment_carries_all_a_worker_needs(client: Redis, store: DispatchStore):
+async def test_an_assignment_carries_all_a_worker_needs(client: Redis, store: DispatchStore) -> None:
     pool = await define_pool(client, "größe")
     await announce(store, pool, "w-数", boot_id="life-1")
     spec = RunSpec(entrypoint="flows/etl.py:main", parameters={"städte": ["Köln"], "n": 1, "empty": {}, "none": None})
@@ -202,7 +208,7 @@ async def test_an_assignment_carries_all_a_worker_needs(client: Redis, store: Di
     assert told["spec"]["parameters"] == {"städte": ["Köln"], "n": 1, "empty": {}, "none": None}
 
 
-async def test_tokens_of_two_claims_differ(client: Redis, store: DispatchStore):
+async def test_tokens_of_two_claims_differ(client: Redis, store: DispatchStore) -> None:
     pool = await define_pool(client, "etl")
     await announce(store, pool)
     await submit(store, "etl", count=2)
@@ -211,7 +217,7 @@ async def test_tokens_of_two_claims_differ(client: Redis, store: DispatchStore):
     assert one["token"] != two["token"]
 
 
-async def test_one_call_is_bounded_and_goes_on_until_all_is_handed_out(client: Redis, store: DispatchStore):
+async def test_one_call_is_bounded_and_goes_on_until_all_is_handed_out(client: Redis, store: DispatchStore) -> None:
     pool = await define_pool(client, "etl")
     await submit(store, "etl", count=450)
 
@@ -220,7 +226,9 @@ async def test_one_call_is_bounded_and_goes_on_until_all_is_handed_out(client: R
     assert len(await assigned(client, "etl")) == 420
 
 
-async def test_a_waiting_place_without_its_run_is_dropped_and_blocks_nobody(client: Redis, store: DispatchStore):
+async def test_a_waiting_place_without_its_run_is_dropped_and_blocks_nobody(
+    client: Redis, store: DispatchStore
+) -> None:
     pool = await define_pool(client, "etl")
     lost, kept = await submit(store, "etl", count=2)
     await client.delete(keys.key(0, "run", lost))
@@ -233,7 +241,7 @@ async def test_a_waiting_place_without_its_run_is_dropped_and_blocks_nobody(clie
 
 async def test_claims_racing_on_eight_connections_never_pass_a_limit_and_hand_out_each_run_once(
     client: Redis, redis_url: str
-):
+) -> None:
     queues = {"a": {"priority": 1, "limit": 3}, "b": {"priority": 2}}
     pool = await define_pool(client, "etl", queues=queues, limit=7)
     clients = [connect(redis_url) for _ in range(8)]
@@ -266,17 +274,21 @@ async def test_claims_racing_on_eight_connections_never_pass_a_limit_and_hand_ou
 
 limits = st.none() | st.integers(0, 4)
 offsets = st.sampled_from([-5_000, -5_000, -1, 3_600_000, 7_200_000, 90_000_000])
-queue_states = st.fixed_dictionaries({
-    "paused": st.booleans() | st.just(False),
-    "limit": limits,
-    "runs": st.lists(offsets, max_size=6),
-    "held": st.integers(0, 2),
-})
-worker_states = st.fixed_dictionaries({
-    "slots": st.integers(0, 4),
-    "prefetch_ms": st.sampled_from([0, 0, 4_000_000, 8_000_000]),
-    "queues": st.just(()) | st.sets(st.sampled_from(["q0", "q1", "q2"]), min_size=1).map(sorted),
-})
+queue_states = st.fixed_dictionaries(
+    {
+        "paused": st.sampled_from([False, False, True]),
+        "limit": limits,
+        "runs": st.lists(offsets, max_size=6),
+        "held": st.integers(0, 2),
+    }
+)
+worker_states = st.fixed_dictionaries(
+    {
+        "slots": st.integers(0, 4),
+        "prefetch_ms": st.sampled_from([0, 0, 4_000_000, 8_000_000]),
+        "queues": st.just(()) | st.sets(st.sampled_from(["q0", "q1", "q2"]), min_size=1).map(sorted),
+    }
+)
 
 
 @settings(
@@ -290,8 +302,13 @@ worker_states = st.fixed_dictionaries({
     max_runs=st.sampled_from([1, 2, 100]),
 )
 async def test_the_script_hands_out_exactly_what_the_rule_says(
-    redis_url, pool_paused, pool_limit, queues, workers, max_runs
-):
+    redis_url: str,
+    pool_paused: bool,
+    pool_limit: int | None,
+    queues: list[dict[str, Any]],
+    workers: list[dict[str, Any]],
+    max_runs: int,
+) -> None:
     client = connect(redis_url)
     try:
         await client.flushall()
@@ -300,10 +317,17 @@ async def test_the_script_hands_out_exactly_what_the_rule_says(
         await client.aclose()
 
 
-async def _compare(client, pool_paused, pool_limit, queues, workers, max_runs):  # noqa: ANN001 - drawn by hypothesis
+async def _compare(
+    client: Redis,
+    pool_paused: bool,
+    pool_limit: int | None,
+    queues: list[dict[str, Any]],
+    workers: list[dict[str, Any]],
+    max_runs: int,
+) -> None:
     store = DispatchStore(client, DispatcherSettings())
     pool = await define_pool(client, "p")
-    for number, queue in enumerate(queues):
+    for number in range(len(queues)):
         await define_queue(client, pool, f"q{number}", priority=10 * (3 - number))
     # Some runs are in flight already, held by a worker of their own.
     await announce(store, pool, "holder", slots=100, queues=[f"q{number}" for number in range(len(queues))])
@@ -314,7 +338,7 @@ async def _compare(client, pool_paused, pool_limit, queues, workers, max_runs): 
     await announce(store, pool, "holder", slots=0)
     names = [f"q{number}" for number in range(len(queues))]
     for number, queue in enumerate(queues):
-        mapping = {"is_paused": "true" if queue["paused"] else "false", "concurrency_limit": _json(queue["limit"])}
+        mapping: Any = {"is_paused": "true" if queue["paused"] else "false", "concurrency_limit": _json(queue["limit"])}
         await client.hset(keys.key(0, "queue", pool.queues[f"q{number}"]), mapping=mapping)
     mapping = {"is_paused": "true", "concurrency_limit": _json(pool_limit)}
     await client.hset(keys.key(0, "pool", pool.id), mapping=mapping)
@@ -323,11 +347,14 @@ async def _compare(client, pool_paused, pool_limit, queues, workers, max_runs): 
     for name, queue in zip(names, queues, strict=True):
         for offset in queue["runs"]:
             run = SubmittedRun(
-                id=new_run_id(0), name="r", queue=name, spec=RunSpec(command="true"),
+                id=new_run_id(0),
+                name="r",
+                queue=name,
+                spec=RunSpec(command="true"),
                 scheduled_time=datetime.fromtimestamp((now_ms + offset) / 1000, UTC),
-            )  # fmt: skip
+            )
             await store.submit_runs(0, [SubmitRuns(pool="p", runs=[run])])
-            waiting[name].append(WaitingRun(run.id, int(run.scheduled_time.timestamp() * 1000)))
+            waiting[name].append(WaitingRun(run.id, now_ms + offset))
     for number, worker in enumerate(workers):
         known = [name for name in worker["queues"] if name in names]
         await announce(
@@ -358,15 +385,23 @@ async def _compare(client, pool_paused, pool_limit, queues, workers, max_runs): 
         assert await state_of(client, run_id) == "PENDING"
     blocked = pool_paused or (pool_limit is not None and pool_limit <= sum(held.values()))
     left = [
-        QueueState(queue.id, queue.priority, queue.paused, queue.limit, 0,
-                   tuple(run for run in queue.waiting if run.id not in dict(expected)))
+        QueueState(
+            queue.id,
+            queue.priority,
+            queue.paused,
+            queue.limit,
+            0,
+            tuple(run for run in queue.waiting if run.id not in dict(expected)),
+        )
         for queue in queue_states_now
         if _still_looked_at(queue, state, expected, queue_states_now, max_runs)
-    ]  # fmt: skip
+    ]
     assert (int(answer[1]) if answer[1] else None) == (None if blocked else next_due(now_ms, left, worker_states_now))
 
 
-def _still_looked_at(queue, pool, expected, queues, max_runs):  # noqa: ANN001 - see above
+def _still_looked_at(
+    queue: QueueState, pool: PoolState, expected: list[tuple[str, str]], queues: list[QueueState], max_runs: int
+) -> bool:
     """A queue that is full when its turn comes is woken by a release, not by a due time."""
     room = max_runs if pool.limit is None else min(max_runs, pool.limit - pool.in_flight)
     before = sum(

@@ -1,17 +1,17 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from penstock import keys
 from penstock.bus.connection import redis_now_ms
 from penstock.contracts.runs import RunSpec, SubmitRuns, SubmittedRun, new_run_id
-
 from tests.definitions import define_pool
 from tests.dispatching import announce, assigned, state_of, submit
 from tests.support import read_events
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
+
     from services.dispatcher.store import DispatchStore
 
 
@@ -19,7 +19,7 @@ def one(queue: str = "default", name: str = "größe-数据") -> SubmittedRun:
     return SubmittedRun(id=new_run_id(0), name=name, queue=queue, spec=RunSpec(command=["true"]))
 
 
-async def test_an_accepted_run_waits_in_its_queue_and_is_told_once(client: Redis, store: DispatchStore):
+async def test_an_accepted_run_waits_in_its_queue_and_is_told_once(client: Redis, store: DispatchStore) -> None:
     pool = await define_pool(client, "etl")
 
     (run_id,) = await submit(store, "etl")
@@ -32,7 +32,7 @@ async def test_an_accepted_run_waits_in_its_queue_and_is_told_once(client: Redis
     assert event["follows"] is None
 
 
-async def test_the_scheduled_event_has_prefects_labels_related_and_payload(client: Redis, store: DispatchStore):
+async def test_the_scheduled_event_has_prefects_labels_related_and_payload(client: Redis, store: DispatchStore) -> None:
     pool = await define_pool(client, "etl")
     run = one()
 
@@ -69,7 +69,7 @@ async def test_the_scheduled_event_has_prefects_labels_related_and_payload(clien
     }
 
 
-async def test_a_run_sent_twice_is_accepted_once(client: Redis, store: DispatchStore):
+async def test_a_run_sent_twice_is_accepted_once(client: Redis, store: DispatchStore) -> None:
     await define_pool(client, "etl")
     message = SubmitRuns(pool="etl", runs=[one()])
     first, _ = await store.submit_runs(0, [message])
@@ -80,7 +80,7 @@ async def test_a_run_sent_twice_is_accepted_once(client: Redis, store: DispatchS
     assert len(await read_events(client)) == 1
 
 
-async def test_a_run_sent_again_after_it_was_claimed_is_not_run_twice(client: Redis, store: DispatchStore):
+async def test_a_run_sent_again_after_it_was_claimed_is_not_run_twice(client: Redis, store: DispatchStore) -> None:
     pool = await define_pool(client, "etl")
     await announce(store, pool)
     message = SubmitRuns(pool="etl", runs=[one()])
@@ -91,14 +91,14 @@ async def test_a_run_sent_again_after_it_was_claimed_is_not_run_twice(client: Re
     assert len(await assigned(client, "etl")) == 1
 
 
-async def test_an_unknown_pool_accepts_nothing(client: Redis, store: DispatchStore):
+async def test_an_unknown_pool_accepts_nothing(client: Redis, store: DispatchStore) -> None:
     answers, _ = await store.submit_runs(0, [SubmitRuns(pool="nowhere", runs=[one()])])
 
     assert answers == ["unknown_pool"]
     assert await client.keys("*run:*") == []
 
 
-async def test_an_unknown_queue_refuses_its_run_and_only_that(client: Redis, store: DispatchStore):
+async def test_an_unknown_queue_refuses_its_run_and_only_that(client: Redis, store: DispatchStore) -> None:
     await define_pool(client, "etl")
 
     answers, _ = await store.submit_runs(0, [SubmitRuns(pool="etl", runs=[one("nowhere"), one()])])
@@ -106,7 +106,7 @@ async def test_an_unknown_queue_refuses_its_run_and_only_that(client: Redis, sto
     assert answers == [["unknown_queue", "accepted"]]
 
 
-async def test_past_its_deadline_a_submission_changes_nothing(client: Redis, store: DispatchStore):
+async def test_past_its_deadline_a_submission_changes_nothing(client: Redis, store: DispatchStore) -> None:
     await define_pool(client, "etl")
     late = await redis_now_ms(client) - 1
 
@@ -116,7 +116,7 @@ async def test_past_its_deadline_a_submission_changes_nothing(client: Redis, sto
     assert await read_events(client) == []
 
 
-async def test_runs_of_one_queue_go_out_by_due_time_then_submission(client: Redis, store: DispatchStore):
+async def test_runs_of_one_queue_go_out_by_due_time_then_submission(client: Redis, store: DispatchStore) -> None:
     pool = await define_pool(client, "etl")
     now_ms = await redis_now_ms(client)
     second = await submit(store, "etl", count=20, due_ms=now_ms - 1000)
@@ -128,14 +128,15 @@ async def test_runs_of_one_queue_go_out_by_due_time_then_submission(client: Redi
     assert [run["id"] for run in await assigned(client, "etl")] == [*first, *second, *third]
 
 
-async def test_a_waiting_run_with_300_bytes_of_parameters_takes_at_most_700_bytes(client: Redis, store: DispatchStore):
+async def test_a_waiting_run_with_300_bytes_of_parameters_takes_at_most_700_bytes(
+    client: Redis, store: DispatchStore
+) -> None:
     pool = await define_pool(client, "etl")
     spec = RunSpec(entrypoint="flows/etl.py:main", parameters={"text": "x" * 289})
     runs = [SubmittedRun(id=new_run_id(0), name=f"happy-otter-{n}", spec=spec) for n in range(500)]
     await store.submit_runs(0, [SubmitRuns(pool="etl", runs=runs)])
 
-    of_hash = await client.memory_usage(keys.key(0, "run", runs[0].id))
-    of_place = await client.memory_usage(keys.key(0, "waiting", pool.queues["default"]), samples=0)
+    of_hash: Any = await client.memory_usage(keys.key(0, "run", runs[0].id))
+    of_place: Any = await client.memory_usage(keys.key(0, "waiting", pool.queues["default"]), samples=0)
 
-    # Plus the dictionary entry of the key itself: pointer to key, pointer to value, pointer to next, and the bucket.
     assert of_hash + of_place / 500 <= 700

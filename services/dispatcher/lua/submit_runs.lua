@@ -34,7 +34,7 @@ for index = runs_from, #ARGV, 5 do
     answers[#answers + 1] = 'known'
   else
     if due == '' then due = string.format('%.0f', now_ms) end
-    redis.call('HSET', key_run(run_id), 'state', 'SCHEDULED', 'name', name, 'queue_id', queue.id, 'spec', spec)
+    redis.call('HSET', key_run(run_id), 'name', name, 'queue_id', queue.id, 'spec', spec)
     redis.call('ZADD', key_waiting(queue.id), due, run_id)
     move_run({ id = run_id, name = name, seq = 0, run_count = 0, related = queue.related }, nil, 'SCHEDULED', '')
     answers[#answers + 1] = 'accepted'

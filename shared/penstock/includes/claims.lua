@@ -6,8 +6,9 @@
 -- RULE      services.dispatcher.rules.after_loss
 
 local function claim_expired(run, reason)
-  local resource_id = 'penstock.claim.' .. run.id
-  publish_event(resource_id, 'penstock.run.claim-expired',
+  -- A claim is a resource of its own and this its only event, so its seq needs no ledger that would grow for ever.
+  local resource_id = 'penstock.claim.' .. run.id .. '.' .. run.epoch
+  append_event(1, resource_id, 'penstock.run.claim-expired',
     '{"prefect.resource.id":"' .. resource_id .. '","prefect.resource.name":' .. cjson.encode(run.name) .. '}',
     '[{"prefect.resource.id":"prefect.flow-run.' .. run.id .. '","prefect.resource.role":"flow-run","prefect.resource.name":' ..
     cjson.encode(run.name) .. '},' .. run.related:sub(2),

@@ -11,10 +11,11 @@ local RUN_FIELDS = { 'state', 'name', 'queue_id', 'due', 'seq', 'pool_id', 'work
 -- The run as a table with its id, or nil when it does not exist.
 local function read_run(run_id)
   local values = redis.call('HMGET', key_run(run_id), unpack(RUN_FIELDS))
-  if not values[1] then return nil end
+  if not values[2] then return nil end
   local run = { id = run_id }
   for index, field in ipairs(RUN_FIELDS) do run[field] = values[index] end
-  -- A run that was only submitted keeps neither: what waits by the million must be small.
+  -- A run that was only submitted keeps neither state nor seq: what waits by the million must be small.
+  run.state = run.state or 'SCHEDULED'
   run.seq = tonumber(run.seq or 1)
   run.run_count = tonumber(run.run_count or 0)
   return run

@@ -1,0 +1,81 @@
+-- workers: What is said of a worker: its events, word to the dispatcher, a refusal into its inbox; and how it goes OFFLINE.
+--
+-- USES      dispatch inbox liveness refused worker
+-- CONSTANTS DISPATCH_MAX_LENGTH
+-- RETURNS   read_worker(pool, name), publish_worker(worker, event, payload, follows), announce_worker(worker),
+--           refuse_worker(worker, pool_name, code, reason), keep_for_a_while(worker), lose_worker(worker, reason)
+-- COST      O(1), lose_worker O(queues of the pool)
+-- RULE      none
+
+-- A worker that left is remembered for a day, for those who ask what became of it.
+local OFFLINE_KEPT_SECONDS = 86400
+-- A refusal is said once per life and reason; after this long it may be said again.
+local REFUSED_SECONDS = 3600
+
+-- A worker is its hash (raw texts) plus pool (see load_pool), name and ident; without status when it is not known.
+local function read_worker(pool, name)
+  local worker = { pool = pool, name = name, ident = pool.id .. '/' .. name }
+  local fields = redis.call('HGETALL', key_worker(worker.ident))
+  for index = 1, #fields, 2 do worker[fields[index]] = fields[index + 1] end
+  return worker
+end
+
+local function publish_worker(worker, event, payload, follows)
+  local related = worker.pool and '[{"prefect.resource.id":"prefect.work-pool.' .. worker.pool.id ..
+    '","prefect.resource.role":"work-pool","prefect.resource.name":' .. worker.pool.name .. '}]' or '[]'
+  return publish_event(worker.resource_id, event, worker_resource(worker.resource_id, cjson.encode(worker.name),
+    cjson.encode(worker.type), cjson.encode(worker.version)), related, payload, follows)
+end
+
+-- seq starts at the present in ms, so that it also grows when the worker's hash had expired in between.
+local function tell_dispatcher(worker, kind, rest)
+  local key = key_worker(worker.ident)
+  redis.call('HSETNX', key, 'announced', string.format('%.0f', now_ms))
+  local seq = redis.call('HINCRBY', key, 'announced', 1)
+  redis.call('XADD', key_dispatch(), 'MAXLEN', '~', DISPATCH_MAX_LENGTH, '*', 'type', kind, '__data__',
+    '{"type":"' .. kind .. '","pool_id":"' .. worker.pool.id .. '","pool":' .. worker.pool.name .. ',"worker":' ..
+    cjson.encode(worker.name) .. ',"boot_id":' .. cjson.encode(worker.boot_id) .. ',"seq":' ..
+    string.format('%.0f', seq) .. rest .. '}')
+end
+
+local function announce_worker(worker)
+  tell_dispatcher(worker, 'announce_worker', ',"slots":' .. (worker.draining == '1' and '0' or worker.slots) ..
+    ',"queues":' .. worker.queues .. ',"prefetch_ms":' .. worker.prefetch_ms)
+end
+
+local function refuse_worker(worker, pool_name, code, reason)
+  local inbox = pool_name .. '/' .. worker.name
+  local once = key_refused(inbox .. '/' .. code .. '/' .. worker.boot_id)
+  if not redis.call('SET', once, reason, 'NX', 'EX', REFUSED_SECONDS) then return end
+  local about = '"boot_id":' .. cjson.encode(worker.boot_id) .. ',"code":"' .. code .. '","reason":' .. cjson.encode(reason) .. '}'
+  redis.call('XADD', key_inbox(inbox), '*', 'type', 'refuse_worker', '__data__', '{"type":"refuse_worker",' .. about)
+  if not worker.pool or redis.call('EXISTS', key_worker(worker.pool.id .. '/' .. worker.name)) == 0 then
+    -- Nobody will ever drain or delete the inbox of a worker that does not exist.
+    redis.call('XTRIM', key_inbox(inbox), 'MAXLEN', 100)
+    redis.call('EXPIRE', key_inbox(inbox), REFUSED_SECONDS)
+  end
+  publish_worker(worker, 'penstock.worker.refused', '{' .. about)
+end
+
+local function keep_for_a_while(worker)
+  redis.call('EXPIRE', key_worker(worker.ident), OFFLINE_KEPT_SECONDS)
+  redis.call('EXPIRE', key_inbox(cjson.decode(worker.pool.name) .. '/' .. worker.name), OFFLINE_KEPT_SECONDS)
+end
+
+-- An ONLINE worker goes OFFLINE, because it said so ('stopped') or because nothing was heard of it ('heartbeat-lost').
+local function lose_worker(worker, reason)
+  local at = tonumber(worker.last_heartbeat_ms)
+  local before = readiness(worker.pool)
+  redis.call('HSET', key_worker(worker.ident), 'status', 'OFFLINE')
+  redis.call('ZREM', key_liveness(), worker.ident)
+  bind_worker(worker.pool, worker.name, worker.queues, false)
+  if reason == 'stopped' then
+    publish_worker(worker, 'prefect.worker.stopped', '{}', worker.started)
+    redis.call('HDEL', key_worker(worker.ident), 'started')
+  end
+  publish_worker(worker, 'penstock.worker.offline', '{"reason":"' .. reason .. '","last_heartbeat":"' ..
+    iso(math.floor(at / 1000), at % 1000 * 1000) .. '"}')
+  publish_readiness(worker.pool, before)
+  tell_dispatcher(worker, 'lose_worker', ',"reason":"' .. reason .. '"')
+  keep_for_a_while(worker)
+end

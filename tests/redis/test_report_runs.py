@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from penstock import keys
+from penstock.contracts.events import event_id
+from penstock.contracts.runs import ReportRuns, RunReport
+from services.dispatcher.rules import next_state
+from services.dispatcher.settings import DispatcherSettings
+from services.dispatcher.store import DispatchStore
+from tests.definitions import define_pool
+from tests.dispatching import announce, assigned, in_flight, report, state_of, submit
+from tests.support import read_events, read_messages
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from redis.asyncio import Redis
+
+    from tests.definitions import DefinedPool
+
+REPORTED = ("SCHEDULED", "RUNNING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+
+@pytest.fixture
+async def pool(client: Redis, store: DispatchStore) -> DefinedPool:
+    pool = await define_pool(client, "etl")
+    await announce(store, pool, slots=1)
+    return pool
+
+
+async def claimed(client: Redis, store: DispatchStore) -> dict[str, Any]:
+    await submit(store, "etl")
+    return (await assigned(client, "etl"))[-1]
+
+
+async def names(client: Redis) -> list[str]:
+    return [event["event"].rpartition(".")[2] for event in await read_events(client)]
+
+
+@pytest.mark.usefixtures("pool")
+class TestReports:
+    async def test_a_run_goes_from_pending_over_running_to_its_end(self, client: Redis, store: DispatchStore) -> None:
+        run = await claimed(client, store)
+
+        assert await report(store, "etl", run, "RUNNING", started_ms=1) == "applied"
+        assert await report(store, "etl", run, "COMPLETED", started_ms=1, ended_ms=2) == "applied"
+
+        assert await names(client) == ["Scheduled", "Pending", "Running", "Completed"]
+        assert await state_of(client, run["id"]) == "COMPLETED"
+
+    async def test_events_of_a_run_are_chained_and_numbered_without_gaps(
+        self, client: Redis, store: DispatchStore
+    ) -> None:
+        run = await claimed(client, store)
+        await report(store, "etl", run, "RUNNING")
+        await report(store, "etl", run, "FAILED", message="Flow run encountered an exception: ValueError: x")
+
+        events = await read_events(client)
+        resource = f"prefect.flow-run.{run['id']}"
+        assert [event["seq"] for event in events] == [1, 2, 3, 4]
+        assert [event["id"] for event in events] == [event_id(resource, seq) for seq in (1, 2, 3, 4)]
+        assert [event["follows"] for event in events] == [None, *(event["id"] for event in events[:-1])]
+        assert events[-1]["payload"] == {
+            "intended": {"from": "RUNNING", "to": "FAILED"},
+            "initial_state": {"type": "RUNNING", "name": "Running"},
+            "validated_state": {
+                "type": "FAILED",
+                "name": "Failed",
+                "message": "Flow run encountered an exception: ValueError: x",
+            },
+        }
+        assert events[-1]["resource"]["prefect.run-count"] == "1"
+        assert events[-1]["resource"]["prefect.state-message"].endswith("ValueError: x")
+
+    @pytest.mark.parametrize("state", ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"])
+    async def test_the_end_frees_the_slot_and_the_next_run_takes_it_in_the_same_step(
+        self, client: Redis, store: DispatchStore, pool: DefinedPool, state: str
+    ) -> None:
+        run = await claimed(client, store)
+        (waiting,) = await submit(store, "etl")
+        assert await state_of(client, waiting) == "SCHEDULED"
+
+        await report(store, "etl", run, state, started_ms=1)
+
+        assert await state_of(client, waiting) == "PENDING"
+        assert await in_flight(client, pool) == 1
+
+    async def test_a_report_applied_twice_changes_nothing(
+        self, client: Redis, store: DispatchStore, pool: DefinedPool
+    ) -> None:
+        run = await claimed(client, store)
+        await report(store, "etl", run, "COMPLETED", started_ms=1)
+        before = await read_events(client)
+
+        assert await report(store, "etl", run, "COMPLETED", started_ms=1) == "known"
+
+        assert await read_events(client) == before
+        assert await in_flight(client, pool) == 0
+
+    async def test_an_end_that_overtakes_running_loses_no_event(self, client: Redis, store: DispatchStore) -> None:
+        run = await claimed(client, store)
+
+        assert await report(store, "etl", run, "COMPLETED", started_ms=1, ended_ms=2) == "applied"
+        assert await report(store, "etl", run, "RUNNING", started_ms=1) == "known"
+
+        assert await names(client) == ["Scheduled", "Pending", "Running", "Completed"]
+
+    async def test_a_run_that_never_started_crashes_without_having_run(
+        self, client: Redis, store: DispatchStore
+    ) -> None:
+        run = await claimed(client, store)
+
+        await report(store, "etl", run, "CRASHED", message="no such file")
+
+        assert await names(client) == ["Scheduled", "Pending", "Crashed"]
+
+    @pytest.mark.parametrize("change", [{"token": "0" * 32}, {"epoch": 2}])
+    async def test_a_report_with_another_claim_is_fenced(
+        self, client: Redis, store: DispatchStore, change: Any
+    ) -> None:
+        run = await claimed(client, store)
+
+        assert await report(store, "etl", {**run, **change}, "COMPLETED") == "fenced"
+
+        assert await state_of(client, run["id"]) == "PENDING"
+
+    async def test_another_worker_cannot_report_with_a_stolen_token(self, client: Redis, store: DispatchStore) -> None:
+        run = await claimed(client, store)
+
+        assert await report(store, "etl", run, "COMPLETED", worker="w2") == "fenced"
+
+        assert await state_of(client, run["id"]) == "PENDING"
+
+    async def test_a_fenced_worker_is_told_to_stop_the_run(self, client: Redis, store: DispatchStore) -> None:
+        run = await claimed(client, store)
+
+        await report(store, "etl", {**run, "token": "old"}, "RUNNING")
+
+        assert (await read_messages(client, "inbox", "etl/w1"))[-1] == {"type": "revoke_runs", "runs": [run["id"]]}
+
+    async def test_a_stranger_who_reports_gets_no_inbox(self, client: Redis, store: DispatchStore) -> None:
+        run = await claimed(client, store)
+
+        await report(store, "etl", run, "RUNNING", worker="stranger")
+
+        assert await client.exists(keys.key(0, "inbox", "etl/stranger")) == 0
+
+    async def test_an_unstarted_run_handed_back_returns_to_the_head_and_is_handed_out_again(
+        self, client: Redis, store: DispatchStore, pool: DefinedPool
+    ) -> None:
+        run = await claimed(client, store)
+        await submit(store, "etl", count=3)
+        await client.hset(keys.key(0, "pool", pool.id), "is_paused", "true")
+
+        assert await report(store, "etl", run, "SCHEDULED", message="Worker is draining") == "applied"
+
+        assert await client.zrange(keys.key(0, "waiting", pool.queues["default"]), 0, 0) == [run["id"].encode()]
+        await client.hset(keys.key(0, "pool", pool.id), "is_paused", "false")
+        await store.claim_runs(0, ["etl"])
+        again = (await assigned(client, "etl"))[-1]
+        assert (again["id"], again["epoch"]) == (run["id"], 2)
+        assert again["token"] != run["token"]
+        assert await report(store, "etl", run, "RUNNING") == "fenced"
+
+    async def test_a_running_run_cannot_be_handed_back(self, client: Redis, store: DispatchStore) -> None:
+        run = await claimed(client, store)
+        await report(store, "etl", run, "RUNNING")
+
+        assert await report(store, "etl", run, "SCHEDULED") == "known"
+
+    async def test_one_fenced_report_does_not_fail_the_others_of_its_message(
+        self, client: Redis, store: DispatchStore
+    ) -> None:
+        run = await claimed(client, store)
+        good = RunReport(run=run["id"], token=run["token"], epoch=1, state="RUNNING")
+        bad = RunReport(run=run["id"], token="wrong", epoch=1, state="FAILED")
+
+        answers, _ = await store.report_runs(0, [ReportRuns(pool="etl", worker="w1", reports=[bad, good])])
+
+        assert answers == [["fenced", "applied"]]
+
+    async def test_messages_with_quotes_newlines_and_umlauts_arrive_intact(
+        self, client: Redis, store: DispatchStore
+    ) -> None:
+        run = await claimed(client, store)
+        said = 'Ein "Fehler"\n\\ in Köln \u0001 数据'
+
+        await report(store, "etl", run, "FAILED", message=said)
+
+        assert (await read_events(client))[-1]["resource"]["prefect.state-message"] == said
+
+    async def test_a_finished_run_expires_and_holds_no_related(self, client: Redis, store: DispatchStore) -> None:
+        run = await claimed(client, store)
+        await report(store, "etl", run, "COMPLETED")
+
+        assert 0 < await client.ttl(keys.key(0, "run", run["id"])) <= 86_400
+        assert await client.hget(keys.key(0, "run", run["id"]), "related") is None
+
+
+async def test_a_pool_keeps_a_bounded_number_of_finished_runs(client: Redis) -> None:
+    store = DispatchStore(client, DispatcherSettings(dispatcher_finished_kept=10))
+    pool = await define_pool(client, "etl")
+    await announce(store, pool, slots=100)
+    run_ids = await submit(store, "etl", count=30)
+    for run in await assigned(client, "etl"):
+        await report(store, "etl", run, "COMPLETED")
+
+    assert await client.zcard(keys.key(0, "pool_finished", pool.id)) == 10
+    assert [await state_of(client, run_id) for run_id in run_ids] == [""] * 20 + ["COMPLETED"] * 10
+
+
+@pytest.mark.parametrize("started", [False, True])
+@pytest.mark.parametrize("reported", REPORTED)
+@pytest.mark.parametrize("before", ["PENDING", "RUNNING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED"])
+async def test_the_script_moves_a_run_exactly_as_the_rule_says(
+    client: Redis, store: DispatchStore, before: str, reported: str, started: bool
+) -> None:
+    pool = await define_pool(client, "etl")
+    await announce(store, pool)
+    (run_id,) = await submit(store, "etl")
+    (run,) = await assigned(client, "etl")
+    if before != "PENDING":
+        await report(store, "etl", run, before, started_ms=1)
+    events_before = len(await read_events(client))
+    # Paused, so that a run handed back is not claimed again in the same step.
+    await client.hset(keys.key(0, "pool", pool.id), "is_paused", "true")
+
+    answer = await report(store, "etl", run, reported, started_ms=1 if started else None)
+
+    moves = next_state(before, reported, started=started)
+    assert answer == ("applied" if moves else "known")
+    assert await state_of(client, run_id) == (moves[-1] if moves else before)
+    events = (await read_events(client))[events_before:]
+    assert [event["resource"]["prefect.state-type"] for event in events] == moves
+    holds = (moves[-1] if moves else before) in ("PENDING", "RUNNING")
+    assert await in_flight(client, pool) == int(holds)
+    assert await in_flight(client, pool, "default") == int(holds)
+    assert await client.scard(keys.key(0, "slots_in_flight", f"{pool.id}/w1")) == int(holds)
