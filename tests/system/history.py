@@ -1,0 +1,101 @@
+"""Check a whole history: replay the event stream and say every promise it breaks.
+
+Pure: events in, violations out. It trusts nothing but the stream, which is what any consumer sees.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from penstock.contracts.runs import IN_FLIGHT, TERMINAL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+ALLOWED = {
+    None: {"SCHEDULED"},
+    "SCHEDULED": {"PENDING", "CANCELLED"},
+    "PENDING": {"RUNNING", "SCHEDULED", "CRASHED", "FAILED", "CANCELLED"},
+    "RUNNING": {"COMPLETED", "FAILED", "CRASHED", "CANCELLED", "SCHEDULED"},
+}
+
+
+@dataclass
+class History:
+    """What the replay has seen so far.
+
+    Args:
+        pool_limit: None for no limit.
+        queues: name -> (priority, limit).
+    """
+
+    pool_limit: int | None
+    queues: Mapping[str, tuple[int, int | None]]
+    states: dict[str, str] = field(default_factory=dict)
+    queue_of: dict[str, str] = field(default_factory=dict)
+    seqs: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    ids: Counter[str] = field(default_factory=Counter)
+    peak: Counter[str] = field(default_factory=Counter)
+    violations: list[str] = field(default_factory=list)
+
+    def replay(self, events: Iterable[dict[str, Any]]) -> History:
+        """Take events in the order of the stream."""
+        for event in events:
+            self._number(event)
+            if event["event"].startswith("prefect.flow-run."):
+                self._move(event)
+        return self
+
+    def held(self, queue: str | None = None) -> int:
+        """Runs in flight now, of one queue or of all."""
+        return sum(
+            state in IN_FLIGHT and queue in (None, self.queue_of[run_id]) for run_id, state in self.states.items()
+        )
+
+    def unfinished(self, accepted: Sequence[str]) -> list[str]:
+        """Accepted runs that reached no terminal state."""
+        return [run_id for run_id in accepted if self.states.get(run_id) not in TERMINAL]
+
+    def _number(self, event: dict[str, Any]) -> None:
+        resource = event["resource"]["prefect.resource.id"]
+        if event["seq"] != self.seqs[resource] + 1:
+            self.violations.append(f"{resource}: seq {event['seq']} after {self.seqs[resource]}")
+        self.seqs[resource] = event["seq"]
+        self.ids[event["id"]] += 1
+        if self.ids[event["id"]] > 1:
+            self.violations.append(f"{resource}: event id {event['id']} twice")
+
+    def _move(self, event: dict[str, Any]) -> None:
+        run_id = event["resource"]["prefect.resource.id"].removeprefix("prefect.flow-run.")
+        to = event["resource"]["prefect.state-type"]
+        before = self.states.get(run_id)
+        self.queue_of[run_id] = event["related"][0]["prefect.resource.name"]
+        if to not in ALLOWED.get(before, set()):
+            self.violations.append(f"run {run_id}: {before} -> {to}")
+        if to == "PENDING":
+            self._check_order(run_id)
+        self.states[run_id] = to
+        if to == "PENDING":
+            self._check_limits(self.queue_of[run_id])
+
+    def _check_order(self, run_id: str) -> None:
+        """Nothing of a lower queue goes out while a higher one has something that could."""
+        mine = self.queues[self.queue_of[run_id]][0]
+        for queue, (priority, limit) in self.queues.items():
+            waits = any(
+                state == "SCHEDULED" and self.queue_of[other] == queue for other, state in self.states.items()
+            )
+            if priority < mine and waits and (limit is None or self.held(queue) < limit):
+                self.violations.append(f"run {run_id} of {self.queue_of[run_id]} before waiting work of {queue}")
+
+    def _check_limits(self, queue: str) -> None:
+        in_pool, in_queue = self.held(), self.held(queue)
+        self.peak["pool"] = max(self.peak["pool"], in_pool)
+        self.peak[queue] = max(self.peak[queue], in_queue)
+        limit = self.queues[queue][1]
+        if self.pool_limit is not None and in_pool > self.pool_limit:
+            self.violations.append(f"{in_pool} in flight in the pool, limit {self.pool_limit}")
+        if limit is not None and in_queue > limit:
+            self.violations.append(f"{in_queue} in flight in {queue}, limit {limit}")
