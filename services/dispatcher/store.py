@@ -237,7 +237,7 @@ class DispatchStore:
 
 def _submitted(message: SubmitRuns) -> Iterable[lua.Value]:
     for run in message.runs:
-        due = "" if run.scheduled_time is None else int(run.scheduled_time.timestamp() * 1000)
+        due = "" if run.scheduled_time is None else round(run.scheduled_time.timestamp() * 1000)
         yield from (run.id, run.name, run.queue, due, run.spec.model_dump_json(exclude_defaults=True))
 
 

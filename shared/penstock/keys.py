@@ -36,6 +36,7 @@ queue_free            ZSET    dispatcher          workers that name this queue, 
 pool_prefetch         ZSET    dispatcher          announced workers by prefetch in ms
 slots                 HASH    dispatcher          what a worker announced, ``<pool id>/<worker name>``
 slots_in_flight       SET     dispatcher          run ids a worker holds
+related               STRING  dispatcher          one queue: JSON of the resources its runs' events are related to
 due                   ZSET    dispatcher          pool id by the next moment something falls due, ms
 ====================  ======  ==================  ============================================================
 """
@@ -87,6 +88,7 @@ FAMILIES: Final[dict[str, str]] = {
     "pool_prefetch": "pool:{}:prefetch",
     "slots": "slots:{}",
     "slots_in_flight": "slots:{}:in-flight",
+    "related": "queue:{}:related",
     "due": "due",
 }
 """Family name -> what follows ``penstock:{p}:``; ``{}`` is the one id a family takes."""

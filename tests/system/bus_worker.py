@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
@@ -40,7 +40,7 @@ class BusWorker:
         self._tasks: set[asyncio.Task[None]] = set()
         self.executed: list[str] = []
 
-    async def __aenter__(self) -> BusWorker:
+    async def __aenter__(self) -> Self:
         self._spawn(self._beat())
         self._spawn(self._read())
         return self

@@ -84,9 +84,7 @@ class History:
         """Nothing of a lower queue goes out while a higher one has something that could."""
         mine = self.queues[self.queue_of[run_id]][0]
         for queue, (priority, limit) in self.queues.items():
-            waits = any(
-                state == "SCHEDULED" and self.queue_of[other] == queue for other, state in self.states.items()
-            )
+            waits = any(state == "SCHEDULED" and self.queue_of[other] == queue for other, state in self.states.items())
             if priority < mine and waits and (limit is None or self.held(queue) < limit):
                 self.violations.append(f"run {run_id} of {self.queue_of[run_id]} before waiting work of {queue}")
 

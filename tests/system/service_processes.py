@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +34,7 @@ class Services:
             command = [sys.executable, "-m", f"services.{self.names[index]}"]
             return subprocess.Popen(command, env=self._environment, stdout=log, stderr=subprocess.STDOUT)
 
-    def __enter__(self) -> Services:
+    def __enter__(self) -> Self:
         self.processes = [self._start(index) for index in range(len(self.names))]
         return self
 

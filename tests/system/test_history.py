@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,8 +20,9 @@ from tests.system.service_processes import Services
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from penstock.cli.embedded_redis import EmbeddedRedis
     from redis.asyncio import Redis
+
+    from penstock.cli.embedded_redis import EmbeddedRedis
 
 pytestmark = pytest.mark.system
 QUEUES = {"critical": (1, 1), "high": (5, 3), "low": (10, None), "default": (11, None)}
@@ -30,7 +31,8 @@ QUEUES = {"critical": (1, 1), "high": (5, 3), "low": (10, None), "default": (11,
 async def submit(client: Redis, queue: str, count: int) -> list[str]:
     """Submit over the bus as a plain client would; the same message twice, as an impatient one would."""
     runs = [
-        SubmittedRun(id=new_run_id(0), name=f"{queue}-{n}", queue=queue, spec=RunSpec(command="x")) for n in range(count)
+        SubmittedRun(id=new_run_id(0), name=f"{queue}-{n}", queue=queue, spec=RunSpec(command="x"))
+        for n in range(count)
     ]
     fields: Any = {"__data__": SubmitRuns(pool="etl", runs=runs).wire()}
     for _ in range(2):
@@ -67,14 +69,9 @@ async def test_no_promise_breaks_while_dispatchers_monitors_and_workers_are_kill
                     dead = workers.pop(0)
                     await dead.kill()
                     workers.append(await BusWorker(own_redis.url, "etl", f"w{round_ % 3}", slots=4).__aenter__())
-                enough = len(accepted) - 60
-                await wait_until(
-                    lambda: all_finished(client, accepted[: max(0, enough)]), what="most of the work", timeout=60
-                )
-            await wait_until(lambda: all_finished(client, accepted), what="all of the work", timeout=60)
-        except BaseException:
-            print(services.log())
-            raise
+                most = accepted[: max(0, len(accepted) - 60)]
+                await wait_until(partial(all_finished, client, most), what="most of the work", timeout=60)
+            await wait_until(partial(all_finished, client, accepted), what="all of the work", timeout=60)
         finally:
             for worker in workers:
                 await worker.kill()

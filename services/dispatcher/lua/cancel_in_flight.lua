@@ -19,7 +19,7 @@ for _, run_id in ipairs(redis.call('ZRANGE', key_pool_in_flight(pool_id), 0, -1)
     revoked[run.worker] = revoked[run.worker] or {}
     table.insert(revoked[run.worker], '"' .. run_id .. '"')
     release_run(run)
-    finish_run(run, 'CANCELLED', message, string.format('%.0f', now_ms), retention, kept)
+    finish_run(run, 'CANCELLED', message, string.format('%.0f', now_ms), retention)
     redis.call('HDEL', key_run(run_id), 'token')
     cancelled = cancelled + 1
   end
@@ -33,6 +33,7 @@ for _, worker in ipairs(redis.call('ZRANGE', key_pool_prefetch(pool_id), 0, -1))
   redis.call('DEL', key_slots(pool_id .. '/' .. worker))
   redis.call('EXPIRE', key_inbox(pool .. '/' .. worker), 3600)
 end
+settle(retention, kept)
 redis.call('DEL', key_pool_free(pool_id), key_pool_prefetch(pool_id))
 redis.call('ZREM', key_due(), pool)
 return cancelled

@@ -8,7 +8,7 @@
 -- ARGV      max_runs     how many at most in this call
 -- ARGV      retention    seconds a finished run is kept
 -- ARGV      kept         how many finished runs a pool keeps
--- USES      queue_free run waiting
+-- USES      queue_free related run waiting
 -- INCLUDES  clock events runs
 -- RETURNS   number of runs cancelled; 0 means nothing waits any more
 -- COST      O(log waiting) a run
@@ -21,8 +21,12 @@ for _, run_id in ipairs(run_ids) do
   if run then
     run.related, run.pool_id = related, pool_id
     redis.call('HSET', key_run(run.id), 'pool_id', pool_id)
-    finish_run(run, 'CANCELLED', message, string.format('%.0f', now_ms), retention, kept)
+    finish_run(run, 'CANCELLED', message, string.format('%.0f', now_ms), retention)
   end
 end
-if #run_ids == 0 then redis.call('DEL', key_queue_free(queue_id)) end
+settle(retention, kept)
+if #run_ids == 0 then
+  redis.call('DEL', key_queue_free(queue_id))
+  redis.call('EXPIRE', key_related(queue_id), retention)
+end
 return #run_ids

@@ -4,7 +4,7 @@
 -- ARGV      pool         name of the pool
 -- ARGV      max_runs     how many at most in this call, 1..1000
 -- ARGV      nonce        unguessable text; claim tokens are derived from it
--- USES      due inbox pool pool_in_flight pool_prefetch pool_queues pools queue queue_in_flight run slots slots_in_flight waiting
+-- USES      due inbox pool pool_in_flight pool_prefetch pool_queues pools queue queue_in_flight related run slots slots_in_flight waiting
 -- INCLUDES  clock events runs placement
 -- RETURNS   {claimed, ms of the next moment something falls due or '', 1 if max_runs ended the call else 0}
 -- COST      O(queues + claimed * (log waiting + candidates))
@@ -36,8 +36,7 @@ local function claim(queue, run_id, due_ms, worker)
   redis.call('ZADD', key_queue_in_flight(queue.id), now_ms, run.id)
   redis.call('SADD', key_slots_in_flight(ident), run.id)
   redis.call('HSET', key_run(run.id), 'state', 'PENDING', 'seq', run.seq, 'pool_id', pool_id, 'worker', worker.name,
-    'boot', boots[ident], 'token', token, 'epoch', epoch, 'claimed', string.format('%.0f', now_ms), 'due', due_ms,
-    'related', queue.related)
+    'boot', boots[ident], 'token', token, 'epoch', epoch, 'claimed', string.format('%.0f', now_ms), 'due', due_ms)
   inboxes[worker.name] = inboxes[worker.name] or {}
   table.insert(inboxes[worker.name], '{"id":"' .. run.id .. '","name":' .. cjson.encode(run.name) .. ',"token":"' .. token ..
     '","epoch":' .. epoch .. ',"queue":' .. queue.name .. ',"due_ms":' .. due_ms .. ',"spec":' ..
@@ -59,7 +58,10 @@ for _, queue_id in ipairs(redis.call('ZRANGE', key_pool_queues(pool_id), 0, -1))
     for index = 1, #heads, 2 do
       local worker = pick(pool_id, workers, tonumber(heads[index + 1]))
       if not worker then break end
-      queue.related = queue.related or related_to(pool_id, queue_id)
+      if not queue.related then
+        queue.related = related_to(pool_id, queue_id)
+        redis.call('SET', key_related(queue_id), queue.related)
+      end
       claimed = claimed + claim(queue, heads[index], heads[index + 1], worker)
     end
     for _, touched in pairs(free_touched) do refresh_free(touched[1], touched[2]) end

@@ -41,7 +41,7 @@ local function apply(run, state, message, started, ended)
   -- A terminal report may overtake RUNNING; it carries the start, so no event is lost.
   if run.state == 'PENDING' and (started ~= '' or state == 'COMPLETED') then mark_running(run, begun) end
   release_run(run)
-  finish_run(run, state, message, ended ~= '' and ended or string.format('%.0f', now_ms), retention, kept)
+  finish_run(run, state, message, ended ~= '' and ended or string.format('%.0f', now_ms), retention)
   return 'applied'
 end
 
@@ -56,7 +56,7 @@ for index = reports_from, #ARGV, 7 do
   end
   answers[#answers + 1] = answer
 end
-for _, touched in pairs(free_touched) do refresh_free(touched[1], touched[2]) end
+settle(retention, kept)
 -- Tell a worker that still runs what it no longer holds; nobody else gets an inbox this way.
 if #revoked > 0 and pool_id and redis.call('EXISTS', key_slots(pool_id .. '/' .. worker)) == 1 then
   redis.call('XADD', key_inbox(pool .. '/' .. worker), '*', 'type', 'revoke_runs', '__data__',

@@ -11,7 +11,7 @@ local function claim_expired(run, reason)
   append_event(1, resource_id, 'penstock.run.claim-expired',
     '{"prefect.resource.id":"' .. resource_id .. '","prefect.resource.name":' .. cjson.encode(run.name) .. '}',
     '[{"prefect.resource.id":"prefect.flow-run.' .. run.id .. '","prefect.resource.role":"flow-run","prefect.resource.name":' ..
-    cjson.encode(run.name) .. '},' .. run.related:sub(2),
+    cjson.encode(run.name) .. '},' .. relation(run):sub(2),
     '{"worker":' .. cjson.encode(run.worker) .. ',"epoch":' .. run.epoch .. ',"reason":' .. cjson.encode(reason) .. '}', nil)
 end
 
@@ -44,12 +44,13 @@ local function give_back(pool_id, worker, living_boot, reason, retention, kept)
           put_back_run(run, "Worker '" .. worker .. "' was lost (" .. reason .. '); returned to its queue')
         else
           finish_run(run, fate, "Worker '" .. worker .. "' was lost (" .. reason .. ')', string.format('%.0f', now_ms),
-            retention, kept)
+            retention)
           redis.call('HDEL', key_run(run.id), 'token')
         end
         taken = taken + 1
       end
     end
   end
+  settle(retention, kept)
   return taken
 end

@@ -7,10 +7,13 @@
 -- RULE      penstock.contracts.events.event_id
 
 -- UUID version 5 of '<resource id>:<seq>': anybody can recompute it, and emitting twice gives the same id twice.
+local VARIANTS = {}
+for digit = 0, 15 do VARIANTS[string.format('%x', digit)] = string.format('%x', digit % 4 + 8) end
+
 local function event_id(resource_id, seq)
   local h = redis.sha1hex(EVENT_NAMESPACE .. resource_id .. ':' .. seq)
-  local variant = string.format('%x', tonumber(h:sub(17, 17), 16) % 4 + 8)
-  return h:sub(1, 8) .. '-' .. h:sub(9, 12) .. '-5' .. h:sub(14, 16) .. '-' .. variant .. h:sub(18, 20) .. '-' .. h:sub(21, 32)
+  return h:sub(1, 8) .. '-' .. h:sub(9, 12) .. '-5' .. h:sub(14, 16) .. '-' .. VARIANTS[h:sub(17, 17)] .. h:sub(18, 20) ..
+    '-' .. h:sub(21, 32)
 end
 
 -- resource, related and payload are JSON texts; follows is an event id or nil.

@@ -1,12 +1,11 @@
 -- runs: Move a run from state to state; every move is one event, every slot is given back with the move that frees it.
 --
--- USES      pool pool_finished pool_free pool_in_flight queue queue_free queue_in_flight run slots slots_in_flight waiting
--- RETURNS   read_run, related_to, move_run, release_run, finish_run, put_back_run, refresh_free, free_touched
+-- USES      pool pool_finished pool_free pool_in_flight queue queue_free queue_in_flight related run slots slots_in_flight waiting
+-- RETURNS   read_run, related_to, move_run, release_run, finish_run, put_back_run, refresh_free, settle, free_touched
 -- COST      O(log runs) a move
 -- RULE      services.dispatcher.rules.next_state
 
-local RUN_FIELDS = { 'state', 'name', 'queue_id', 'due', 'seq', 'pool_id', 'worker', 'boot', 'token', 'epoch',
-  'related', 'run_count', 'started' }
+local RUN_FIELDS = { 'state', 'name', 'queue_id', 'due', 'seq', 'pool_id', 'worker', 'boot', 'token', 'epoch', 'run_count' }
 
 -- The run as a table with its id, or nil when it does not exist.
 local function read_run(run_id)
@@ -31,7 +30,18 @@ local function related_to(pool_id, queue_id)
     ',"prefect.work-pool.type":' .. (pool[2] or '""') .. '}]'
 end
 
-local function title(state) return state:sub(1, 1) .. state:sub(2):lower() end
+-- The same as the last claim from the queue saw it: what is in flight outlives the queue's and the pool's definition.
+local relations = {}
+local function relation(run)
+  if not relations[run.queue_id] then
+    relations[run.queue_id] = redis.call('GET', key_related(run.queue_id)) or related_to(run.pool_id or '', run.queue_id)
+  end
+  return relations[run.queue_id]
+end
+
+local state_timestamp = now_iso:sub(1, -2) .. '+00:00'
+local TITLES = { SCHEDULED = 'Scheduled', PENDING = 'Pending', RUNNING = 'Running', COMPLETED = 'Completed',
+  FAILED = 'Failed', CRASHED = 'Crashed', CANCELLING = 'Cancelling', CANCELLED = 'Cancelled' }
 
 -- Publish the event of a move; from is nil for a new run. Counts run.seq up; the caller stores it with the state.
 local function move_run(run, from, to, message)
@@ -39,14 +49,14 @@ local function move_run(run, from, to, message)
   local said = cjson.encode(message)
   local follows = run.seq > 0 and event_id(resource_id, run.seq) or nil
   run.seq = run.seq + 1
-  append_event(run.seq, resource_id, 'prefect.flow-run.' .. title(to),
+  append_event(run.seq, resource_id, 'prefect.flow-run.' .. TITLES[to],
     '{"prefect.resource.id":"' .. resource_id .. '","prefect.resource.name":' .. cjson.encode(run.name) ..
     ',"prefect.run-count":"' .. run.run_count .. '","prefect.state-message":' .. said .. ',"prefect.state-name":"' ..
-    title(to) .. '","prefect.state-timestamp":"' .. now_iso:sub(1, -2) .. '+00:00","prefect.state-type":"' .. to .. '"}',
-    run.related,
+    TITLES[to] .. '","prefect.state-timestamp":"' .. state_timestamp .. '","prefect.state-type":"' .. to .. '"}',
+    run.related or relation(run),
     '{"intended":{"from":' .. (from and '"' .. from .. '"' or 'null') .. ',"to":"' .. to .. '"},"initial_state":' ..
-    (from and '{"type":"' .. from .. '","name":"' .. title(from) .. '"}' or 'null') .. ',"validated_state":{"type":"' ..
-    to .. '","name":"' .. title(to) .. '"' .. (message ~= '' and ',"message":' .. said or '') .. '}}',
+    (from and '{"type":"' .. from .. '","name":"' .. TITLES[from] .. '"}' or 'null') .. ',"validated_state":{"type":"' ..
+    to .. '","name":"' .. TITLES[to] .. '"' .. (message ~= '' and ',"message":' .. said or '') .. '}}',
     follows)
 end
 
@@ -75,27 +85,37 @@ local function release_run(run)
   free_touched[ident] = { run.pool_id, run.worker }
 end
 
+-- Pools whose history grew in this script.
+local finished_touched = {}
+
 -- Bring a run to a terminal state: it holds nothing any more and expires with its pool's history.
-local function finish_run(run, to, message, ended_ms, retention_seconds, kept)
+local function finish_run(run, to, message, ended_ms, retention_seconds)
   move_run(run, run.state, to, message)
   redis.call('HSET', key_run(run.id), 'state', to, 'seq', run.seq, 'run_count', run.run_count, 'message', message,
     'ended', ended_ms)
-  redis.call('HDEL', key_run(run.id), 'related')
   redis.call('EXPIRE', key_run(run.id), retention_seconds)
-  local finished = key_pool_finished(run.pool_id)
-  redis.call('ZADD', finished, now_ms, run.id)
-  redis.call('EXPIRE', finished, retention_seconds)
-  if redis.call('ZCARD', finished) > tonumber(kept) then
-    redis.call('DEL', key_run(redis.call('ZPOPMIN', finished)[1]))
-  end
+  redis.call('ZADD', key_pool_finished(run.pool_id), now_ms, run.id)
+  finished_touched[run.pool_id] = true
   run.state = to
+end
+
+-- Once at the end of a script: offer the slots that were freed, bound the histories that grew.
+local function settle(retention_seconds, kept)
+  for _, touched in pairs(free_touched) do refresh_free(touched[1], touched[2]) end
+  for pool_id in pairs(finished_touched) do
+    local finished = key_pool_finished(pool_id)
+    redis.call('EXPIRE', finished, retention_seconds)
+    for _ = 1, redis.call('ZCARD', finished) - tonumber(kept) do
+      redis.call('DEL', key_run(redis.call('ZPOPMIN', finished)[1]))
+    end
+  end
 end
 
 -- Return a claimed run to the place in its queue that it had, which is the head of what waits there.
 local function put_back_run(run, message)
   move_run(run, run.state, 'SCHEDULED', message)
   redis.call('HSET', key_run(run.id), 'state', 'SCHEDULED', 'seq', run.seq, 'message', message)
-  redis.call('HDEL', key_run(run.id), 'token', 'worker', 'boot', 'related', 'claimed', 'started')
+  redis.call('HDEL', key_run(run.id), 'token', 'worker', 'boot', 'claimed', 'started')
   redis.call('ZADD', key_waiting(run.queue_id), run.due, run.id)
   run.state = 'SCHEDULED'
 end
