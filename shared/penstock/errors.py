@@ -8,7 +8,8 @@
     |   |-- NotFound       a pool, queue, worker or run does not exist
     |   |-- Conflict       it exists already, or its state forbids the change
     |   |-- Reserved       the name belongs to the system
-    |   `-- Expired        the command's deadline had passed before anybody read it
+    |   |-- Expired        the command's deadline had passed before anybody read it
+    |   `-- CursorExpired  the events after a cursor have been trimmed
     |-- Unavailable        Redis or a service does not answer; trying again may help
     |   `-- NoReply        the command was sent, nobody answered within its deadline
     |-- BadMessage         an entry on a stream is no message of ours; it goes to ``dead``
@@ -73,6 +74,17 @@ class Expired(Refused):
     code = "expired"
 
 
+class CursorExpired(Refused):
+    """The events after a cursor have been trimmed: whoever reads on has missed some.
+
+    Attributes:
+        oldest: entry id of the oldest event still kept; '' when none is.
+    """
+
+    code = "cursor_expired"
+    oldest: str = ""
+
+
 class Unavailable(PenstockError):
     """Redis or a service does not answer; trying again may help."""
 
@@ -94,7 +106,7 @@ class BadSettings(PenstockError):
 
 
 REFUSALS: dict[str, type[Refused]] = {
-    error.code: error for error in (Refused, Invalid, NotFound, Conflict, Reserved, Expired)
+    error.code: error for error in (Refused, Invalid, NotFound, Conflict, Reserved, Expired, CursorExpired)
 }
 """Code on the wire -> error class."""
 

@@ -58,7 +58,7 @@ def create_broker(settings: Settings) -> RedisBroker:
         settings.redis_url,
         message_format=PlainJson,
         apply_types=False,
-        logger=None,
+        logger=None,  # type: ignore[arg-type]
         graceful_timeout=GRACEFUL_SECONDS,
         **connection_options(),
     )

@@ -62,6 +62,12 @@ async def check(client: Redis, url: str) -> None:
         ) from problem
 
 
+async def fixed_partitions(client: Redis) -> int | None:
+    """Read the number of partitions this installation was started with; None while it never was."""
+    fixed = await client.get(keys.PARTITIONS_KEY)
+    return None if fixed is None else int(fixed)
+
+
 async def agree_on_partitions(client: Redis, partitions: int) -> None:
     """Fix the number of partitions at the first start, and compare it at every later one.
 
@@ -69,7 +75,7 @@ async def agree_on_partitions(client: Redis, partitions: int) -> None:
         BadSettings: this installation was started with another number.
     """
     await client.set(keys.PARTITIONS_KEY, partitions, nx=True)
-    fixed = int(await client.get(keys.PARTITIONS_KEY) or partitions)
+    fixed = await fixed_partitions(client) or partitions
     if fixed != partitions:
         raise BadSettings(f"PENSTOCK_PARTITIONS={partitions}, but this installation was first started with {fixed}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import codecs
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from penstock.bus.entries import Entry
 
 MAX_KEPT_BYTES: Final = 262_144
-"""Of each field of a dead entry this much is kept; a 10 MB message must not be stored a second time."""
+"""Of a dead entry this much is kept; a 10 MB message must not be stored a second time."""
+MAX_REASON_LENGTH: Final = 1000
 
 DEAD_LETTERS = Counter("penstock_dead_letters_total", "Entries moved to the dead stream", ["stream"])
 
@@ -34,13 +36,27 @@ class DeadLetter(NamedTuple):
     """The one bad element of an array; None when the whole entry is meant."""
 
 
-def _text(value: bytes) -> dict[str, Any]:
-    kept = value[:MAX_KEPT_BYTES]
-    cut = {"bytes": len(value)} if len(value) > MAX_KEPT_BYTES else {}
+def _kept(value: bytes, room: int) -> dict[str, Any]:
+    """Spell as much of a field as there is room for; ``bytes`` says how long it was when that is not all."""
+    kept = value[:room]
+    cut = {"bytes": len(value)} if len(value) > room else {}
     try:
-        return {"text": kept.decode(), **cut}
+        # A decoder that does not insist on the end leaves out a character that was cut in two.
+        return {"text": codecs.getincrementaldecoder("utf-8")().decode(kept, final=not cut), **cut}
     except UnicodeDecodeError:
         return {"base64": base64.b64encode(kept).decode(), **cut}
+
+
+def _fields(entry: Entry) -> dict[str, Any]:
+    room = MAX_KEPT_BYTES
+    spelt: dict[str, Any] = {}
+    for name, value in entry.fields.items():
+        if room <= 0:
+            spelt["..."] = {"text": "", "bytes": sum(map(len, entry.fields.values()))}
+            break
+        spelt[name[:200].decode(errors="replace")] = _kept(value, room)
+        room -= len(name) + len(value)
+    return spelt
 
 
 def describe(letter: DeadLetter, group: str) -> bytes:
@@ -48,8 +64,8 @@ def describe(letter: DeadLetter, group: str) -> bytes:
     entry = letter.entry
     body: dict[str, Any] = {
         "type": "dead.letter",
-        "reason": letter.reason,
-        "stream": keys.key(entry.partition, entry.stream),
+        "reason": letter.reason[:MAX_REASON_LENGTH],
+        "stream": keys.key(entry.partition, entry.stream, entry.ident),
         "entry_id": entry.id,
         "group": group,
         "deliveries": letter.deliveries,
@@ -57,7 +73,7 @@ def describe(letter: DeadLetter, group: str) -> bytes:
     if letter.element is not None:
         body["element"] = letter.element
     else:
-        body["fields"] = {name.decode(errors="replace"): _text(value) for name, value in entry.fields.items()}
+        body["fields"] = _fields(entry)
     return orjson.dumps(body)
 
 

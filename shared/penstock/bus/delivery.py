@@ -9,10 +9,11 @@ import orjson
 import structlog
 from prometheus_client import Counter
 from pydantic import ValidationError
+from redis.exceptions import RedisError
 
 from penstock import keys
 from penstock.bus.dead_letters import DeadLetter, bury
-from penstock.contracts.base import Command, Message
+from penstock.contracts.base import COMMAND_ID, Command, Message
 from penstock.contracts.replies import Reply, ReplyError
 from penstock.streams import DATA_FIELD, MAX_MESSAGE_BYTES, REPLY_EXPIRE_SECONDS, TYPE_FIELD
 
@@ -36,6 +37,8 @@ class Delivery(Generic[M]):
 
     entry: Entry
     message: M
+    bad: tuple[DeadLetter, ...] = ()
+    """Elements of the message's array that were buried; ``message`` holds the others."""
 
     @property
     def partition(self) -> int:
@@ -45,9 +48,6 @@ class Delivery(Generic[M]):
     def dead(self, reason: str) -> DeadLetter:
         """Say that this message cannot be handled, now or later."""
         return DeadLetter(self.entry, reason)
-
-
-Handler = "Callable[[list[Delivery[Any]]], Awaitable[Sequence[DeadLetter] | None]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,10 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """One stream, the group that reads it, and a route per type; handlers are called in the order of the routes."""
+    """One stream, the group that reads it, and a route per type.
+
+    Messages of one type are handled together, types in the order of the routes, unless ``ordered``.
+    """
 
     stream: Stream
     group: str
@@ -82,10 +85,15 @@ class Subscription:
     """True for the one group that owns the stream: what it has acknowledged is trimmed."""
     ignores_unknown: bool = False
     """True where other groups read the same stream for other types."""
+    ordered: bool = False
+    """True where a message of one type must not overtake an earlier one of another."""
     by_type: dict[str, Route] = field(init=False)
+    answers: bool = field(init=False)
+    """True when somebody may wait for the answer to a message of this stream."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_type", {route.type: route for route in self.routes})
+        object.__setattr__(self, "answers", any(issubclass(route.model, Command) for route in self.routes))
 
 
 def explain(problem: ValidationError) -> str:
@@ -97,6 +105,10 @@ def explain(problem: ValidationError) -> str:
     return "; ".join(parts)
 
 
+class _Unreadable(Exception):  # noqa: N818 - a verdict, not a failure
+    """An entry is no message; the text says why."""
+
+
 def decode(subscription: Subscription, entry: Entry) -> tuple[Route, list[Message], list[DeadLetter]] | None:
     """Turn one entry into messages.
 
@@ -104,41 +116,55 @@ def decode(subscription: Subscription, entry: Entry) -> tuple[Route, list[Messag
         The route, the valid messages (none, one, or one with the good elements of its array) and the dead letters; None for
         a type this subscription leaves to others.
     """
-    body = entry.fields.get(DATA_FIELD.encode())
-    nowhere = Route(Message, _nobody)
-    if body is None:
-        names = ", ".join(sorted(name.decode(errors="replace") for name in entry.fields))[:200]
-        return nowhere, [], [DeadLetter(entry, f"no field {DATA_FIELD!r} (found: {names}); put one JSON object there")]
-    if len(body) > MAX_MESSAGE_BYTES:
-        return nowhere, [], [DeadLetter(entry, f"{len(body)} bytes; a message has at most {MAX_MESSAGE_BYTES}")]
-    kind = entry.fields.get(TYPE_FIELD.encode(), b"").decode(errors="replace")
-    if kind not in subscription.by_type:
-        # A client may leave the field out; the JSON decides.
-        try:
-            parsed = orjson.loads(body)
-        except orjson.JSONDecodeError as problem:
-            return nowhere, [], [DeadLetter(entry, f"not JSON: {problem}")]
-        if not isinstance(parsed, dict):
-            return nowhere, [], [DeadLetter(entry, f"expected a JSON object, got {type(parsed).__name__}")]
-        kind = str(parsed.get("type"))
-    route = subscription.by_type.get(kind)
-    if route is None:
-        if subscription.ignores_unknown:
-            return None
-        known = ", ".join(subscription.by_type)
-        return nowhere, [], [DeadLetter(entry, f"unknown type {kind!r}; this stream takes {known}")]
+    try:
+        body = _body(entry)
+        kind = _kind(subscription, entry, body)
+        route = subscription.by_type.get(kind)
+        if route is None:
+            if subscription.ignores_unknown:
+                return None
+            known = ", ".join(subscription.by_type)
+            raise _Unreadable(  # noqa: TRY301 - one place decides what becomes of it
+                f"unknown type {kind[:100]!r}; this stream takes {known}"
+            )
+    except _Unreadable as problem:
+        return _NOWHERE, [], [DeadLetter(entry, str(problem))]
     try:
         return route, [route.model.model_validate_json(body)], []
     except ValidationError as problem:
-        if route.array:
-            good, bad = _salvage(route, entry, body)
-            if good or bad:
-                return route, good, bad
-        return route, [], [DeadLetter(entry, explain(problem))]
+        good, bad = _salvage(route, entry, body) if route.array else ([], [])
+        return route, good, bad or [DeadLetter(entry, explain(problem))]
+
+
+def _body(entry: Entry) -> bytes:
+    body = entry.fields.get(DATA_FIELD.encode())
+    if body is None:
+        names = ", ".join(sorted(name.decode(errors="replace") for name in entry.fields))[:200]
+        raise _Unreadable(f"no field {DATA_FIELD!r} (found: {names}); put one JSON object there")
+    if len(body) > MAX_MESSAGE_BYTES:
+        raise _Unreadable(f"{len(body)} bytes; a message has at most {MAX_MESSAGE_BYTES}")
+    return body
+
+
+def _kind(subscription: Subscription, entry: Entry, body: bytes) -> str:
+    """Read the type; a client may leave the field out or call it otherwise, then the JSON decides."""
+    kind = entry.fields.get(TYPE_FIELD.encode(), b"")[:1000].decode(errors="replace")
+    if kind in subscription.by_type:
+        return kind
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError as problem:
+        raise _Unreadable(f"not JSON: {problem}") from problem
+    if not isinstance(parsed, dict):
+        raise _Unreadable(f"expected a JSON object, got {type(parsed).__name__}")
+    return str(parsed.get("type"))
 
 
 async def _nobody(_: list[Delivery[Any]]) -> None:
     return None
+
+
+_NOWHERE = Route(Message, _nobody)
 
 
 def _salvage(route: Route, entry: Entry, body: bytes) -> tuple[list[Message], list[DeadLetter]]:
@@ -176,36 +202,73 @@ async def deliver(client: Redis, subscription: Subscription, entries: Iterable[E
     Raises:
         Exception: whatever a handler raised; the batch must stay pending then.
     """
-    batches: dict[str, list[Delivery[Any]]] = {}
+    batches: list[tuple[Route, list[Delivery[Any]]]] = []
     letters: list[DeadLetter] = []
     for entry in entries:
         decoded = decode(subscription, entry)
         if decoded is None:
             continue
         route, messages, bad = decoded
-        batches.setdefault(route.type if messages else "", []).extend(Delivery(entry, message) for message in messages)
-        letters.extend(bad)
-        if bad and issubclass(route.model, Command):
+        if messages:
+            if not batches or batches[-1][0] is not route:
+                batches.append((route, []))
+            batches[-1][1].extend(Delivery(entry, message, tuple(bad)) for message in messages)
+        elif subscription.answers:
             await _refuse(client, entry, bad[0].reason)
-    for route in subscription.routes:
-        batch = batches.get(route.type)
-        if batch:
-            letters.extend(await route.handler(batch) or ())
-            MESSAGES.labels(subscription.stream.name, route.type).inc(len(batch))
+        letters.extend(bad)
+    for route, batch in batches if subscription.ordered else _by_route(subscription, batches):
+        letters.extend(await route.handler(batch) or ())
+        MESSAGES.labels(subscription.stream.name, route.type).inc(len(batch))
     if letters:
         for letter in letters:
             log.warning("dead letter", stream=letter.entry.stream, entry=letter.entry.id, reason=letter.reason)
         await bury(client, [letter._replace(deliveries=deliveries) for letter in letters], subscription.group)
 
 
+def _by_route(
+    subscription: Subscription, batches: list[tuple[Route, list[Delivery[Any]]]]
+) -> list[tuple[Route, list[Delivery[Any]]]]:
+    """Merge the batches of one type; the types in the order of the routes."""
+    merged: dict[str, list[Delivery[Any]]] = {route.type: [] for route in subscription.routes}
+    for route, batch in batches:
+        merged[route.type].extend(batch)
+    return [(route, merged[route.type]) for route in subscription.routes if merged[route.type]]
+
+
+async def deliver_each(client: Redis, subscription: Subscription, entries: Iterable[Entry]) -> int:
+    """Deliver the entries of a failed batch one by one and acknowledge those that succeed: one poisonous entry fails alone.
+
+    Returns:
+        How many failed again; they stay pending.
+
+    Raises:
+        redis.exceptions.RedisError: Redis does not answer, or refuses; the rest stays pending.
+    """
+    failed = 0
+    for entry in entries:
+        try:
+            await deliver(client, subscription, [entry])
+        except (OSError, RedisError):
+            raise
+        except Exception as problem:  # noqa: BLE001 - whatever a handler raises, the next entry gets its turn
+            failed += 1
+            log.error("delivery failed", stream=entry.stream, entry=entry.id, error=repr(problem))  # noqa: TRY400
+        else:
+            await client.xack(keys.key(entry.partition, entry.stream), subscription.group, entry.id)
+    return failed
+
+
 async def _refuse(client: Redis, entry: Entry, reason: str) -> None:
     """Tell the caller of a malformed command, where it said who it is."""
     try:
-        command_id = orjson.loads(entry.fields[DATA_FIELD.encode()])["id"]
+        body = entry.fields[DATA_FIELD.encode()]
+        command_id = orjson.loads(body)["id"] if len(body) <= MAX_MESSAGE_BYTES else None
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return
-    if isinstance(command_id, str) and 0 < len(command_id) <= 64:  # noqa: PLR2004 - Command.id's own bound
-        await answer(client, entry.partition, Reply(id=command_id, ok=False, error=ReplyError(code="invalid", message=reason)))
+    if isinstance(command_id, str) and COMMAND_ID.fullmatch(command_id):
+        await answer(
+            client, entry.partition, Reply(id=command_id, ok=False, error=ReplyError(code="invalid", message=reason))
+        )
 
 
 async def answer(client: Redis, partition: int, reply: Reply) -> None:

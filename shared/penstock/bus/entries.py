@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from penstock.streams import DATA_FIELD, TYPE_FIELD
 
@@ -11,12 +11,18 @@ if TYPE_CHECKING:
 
 
 class Entry(NamedTuple):
-    """One stream entry as Redis hands it over."""
+    """One stream entry as Redis hands it over.
+
+    Attributes:
+        stream: the stream's key family.
+        ident: the id that family takes, '' for the fixed streams.
+    """
 
     partition: int
     stream: str
     id: str
     fields: dict[bytes, bytes]
+    ident: str = ""
 
     @property
     def added_ms(self) -> int:
@@ -24,6 +30,6 @@ class Entry(NamedTuple):
         return int(self.id.partition("-")[0])
 
 
-def entry_fields(message: Message) -> dict[str | bytes, str | bytes]:
+def entry_fields(message: Message) -> dict[Any, Any]:
     """Spell a message as the fields of an entry."""
     return {TYPE_FIELD: message.model_dump(include={"type"})["type"], DATA_FIELD: message.wire()}

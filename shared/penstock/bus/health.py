@@ -5,17 +5,29 @@ A ping proves nothing: FastStream's subscriber can be gone for good while the pr
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
+import structlog
+import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
+
+from penstock.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from penstock.settings import Settings
+
+log = structlog.get_logger("penstock.bus")
+
 BEHIND = Gauge("penstock_stream_behind_seconds", "Age of the oldest entry not yet read", ["stream"])
 MAX_BEHIND_SECONDS: Final = 30.0
+OUTAGE_EXCUSE_SECONDS: Final = 30.0
+"""Loops are not blamed for standing still this long after Redis was last found missing: restarting them would not bring it back."""
 
 
 class Health:
@@ -29,11 +41,16 @@ class Health:
         self.service = service
         self._beats: dict[str, tuple[float, float]] = {}
         self._behind: dict[str, float] = {}
+        self._outage_at = float("-inf")
         self._stopping = False
 
     def beat(self, loop: str, max_silence_seconds: float = 10.0) -> None:
         """Record that a loop made progress; without another beat within ``max_silence_seconds`` the process is not live."""
         self._beats[loop] = (time.monotonic(), max_silence_seconds)
+
+    def outage(self) -> None:
+        """Record that Redis did not answer just now."""
+        self._outage_at = time.monotonic()
 
     def behind(self, stream: str, seconds: float) -> None:
         """Record how old the oldest unread entry of a stream is."""
@@ -47,6 +64,8 @@ class Health:
     def live(self) -> list[str]:
         """Say what made no progress; empty means live."""
         now = time.monotonic()
+        if now - self._outage_at < OUTAGE_EXCUSE_SECONDS:
+            return []
         return [
             f"{loop} made no progress for {now - at:.1f} s"
             for loop, (at, silence) in sorted(self._beats.items())
@@ -58,7 +77,7 @@ class Health:
         reasons = self.live()
         now = time.monotonic()
         at, silence = self._beats.get("redis", (float("-inf"), 0.0))
-        if now - at > silence:
+        if now - at > silence or self._outage_at > at:
             reasons.append("Redis does not answer" if at > float("-inf") else "not connected to Redis yet")
         reasons += [
             f"{stream}: the oldest unread entry is {seconds:.0f} s old"
@@ -94,3 +113,67 @@ def asgi(health: Health) -> Callable[[Any, Any, Any], Awaitable[None]]:
         await send({"type": "http.response.body", "body": body})
 
     return serve
+
+
+class HealthServer:
+    """Serves :func:`asgi` beside the service.
+
+    Args:
+        health: what to report.
+        settings: where to serve it; a negative port serves nothing.
+    """
+
+    def __init__(self, health: Health, settings: Settings) -> None:
+        self._where = f"{settings.health_host}:{settings.health_port}"
+        self._task: asyncio.Task[None] | None = None
+        self._server: uvicorn.Server | None = None
+        if settings.health_port >= 0:
+            config = uvicorn.Config(
+                asgi(health),
+                host=settings.health_host,
+                port=settings.health_port,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                timeout_graceful_shutdown=1,
+            )
+            self._server = uvicorn.Server(config)
+            # uvicorn would install its own signal handlers and raise the signal again at the end.
+            self._server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
+
+    async def start(self) -> None:
+        """Bind the port.
+
+        Raises:
+            Unavailable: it cannot be bound.
+        """
+        if not self._server:
+            return
+        self._task = asyncio.create_task(self._run(self._server))
+        while not self._server.started:
+            await asyncio.wait({self._task}, timeout=0.01)
+            if self._task.done():
+                await self._task
+        for listener in self._server.servers:
+            for bound in listener.sockets:
+                log.info("serving health", address="{}:{}".format(*bound.getsockname()[:2]))
+
+    async def watch(self) -> None:
+        """Return, or raise, when the server ends by itself; wait for ever when there is none."""
+        await (asyncio.shield(self._task) if self._task else asyncio.Event().wait())
+
+    async def stop(self) -> None:
+        """Answer what is asked now, then close the port."""
+        if self._server and self._task:
+            self._server.should_exit = True
+            with contextlib.suppress(Unavailable):
+                await self._task
+
+    async def _run(self, server: uvicorn.Server) -> None:
+        try:
+            await server.serve()
+        except SystemExit as problem:
+            raise Unavailable(
+                f"cannot serve health on {self._where}; is the port taken? Set PENSTOCK_HEALTH_PORT"
+            ) from problem

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 def configure_logs(settings: Settings, service: str) -> None:
     """Send logs to stderr, one line each, with the service's name."""
     renderer = (
-        structlog.processors.JSONRenderer() if settings.log_format == "json" else structlog.dev.ConsoleRenderer(colors=False)
+        structlog.processors.JSONRenderer()
+        if settings.log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=False)
     )
     structlog.configure(
         processors=[

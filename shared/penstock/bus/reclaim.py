@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from prometheus_client import Counter
-from redis.exceptions import RedisError
+from redis.exceptions import ResponseError
 
 from penstock import keys, lua
 from penstock.bus.connection import OUTAGES
@@ -31,6 +31,7 @@ MAX_DELIVERIES: Final = 5
 """A message that failed this often is poison."""
 CLAIM_AT_ONCE: Final = 200
 CONSUMER_GONE_MS: Final = 600_000
+_REFUSES_ALL: Final = ("OOM command", "READONLY", "MISCONF", "NOREPLICAS", "BUSY Redis", "NOSCRIPT")
 
 FORGET_CONSUMER = lua.load("penstock.bus", "forget_consumer")
 RECLAIMED = Counter("penstock_reclaimed_total", "Entries taken over from another consumer", ["stream"])
@@ -64,7 +65,7 @@ class Reclaimer:
             How many were handled or buried.
         """
         group = self._subscription.group
-        waiting = await self._client.xpending_range(
+        waiting: Any = await self._client.xpending_range(
             self._stream, group, min="-", max="+", count=CLAIM_AT_ONCE, idle=self._idle_ms
         )
         done = 0
@@ -88,11 +89,8 @@ class Reclaimer:
         RECLAIMED.labels(self._subscription.stream.name).inc()
         try:
             await deliver(self._client, self._subscription, [entry], deliveries + 1)
-        except (*OUTAGES, RedisError) as problem:
-            if isinstance(problem, OUTAGES):
-                raise
-            await self._give_up_or_wait(entry, deliveries + 1, problem)
-            return 0
+        except OUTAGES:
+            raise
         except Exception as problem:  # noqa: BLE001 - a bug in a handler must not stop the reclaimer of the others
             await self._give_up_or_wait(entry, deliveries + 1, problem)
             return 0
@@ -101,8 +99,10 @@ class Reclaimer:
 
     async def _give_up_or_wait(self, entry: Entry, deliveries: int, problem: Exception) -> None:
         reason = f"failed {deliveries} times, last with {type(problem).__name__}: {problem}"
-        log.error("delivery failed again", stream=entry.stream, entry=entry.id, deliveries=deliveries, error=str(problem))
-        if deliveries >= MAX_DELIVERIES:
+        log.error(
+            "delivery failed again", stream=entry.stream, entry=entry.id, deliveries=deliveries, error=str(problem)
+        )
+        if deliveries >= MAX_DELIVERIES and not _is_redis_fault(problem):
             group = self._subscription.group
             await bury(self._client, [DeadLetter(entry, reason, deliveries)], group)
             await self._client.xack(self._stream, group, entry.id)
@@ -111,17 +111,18 @@ class Reclaimer:
         """Drop what the owning group has acknowledged."""
         if not self._subscription.trims:
             return
-        group = self._subscription.group
-        pending: Any = await self._client.xpending(self._stream, group)
-        oldest = pending["min"] if pending["pending"] else await self._last_delivered()
-        if oldest:
-            await self._client.xtrim(self._stream, minid=oldest, approximate=True)
+        # In this order: what is delivered between the two reads is beyond the bound, so it is not dropped while pending.
+        bound = await self._last_delivered()
+        pending: Any = await self._client.xpending(self._stream, self._subscription.group)
+        if pending["pending"]:
+            bound = min(bound, pending["min"], key=_order)
+        await self._client.xtrim(self._stream, minid=bound, approximate=True)
 
     async def _last_delivered(self) -> bytes:
         for group in await self._client.xinfo_groups(self._stream):
             if group["name"] == self._subscription.group.encode():
                 return bytes(group["last-delivered-id"])
-        return b""
+        return b"0-0"
 
     async def forget_consumers(self) -> None:
         """Delete consumers that have been silent for long and hold nothing."""
@@ -130,3 +131,13 @@ class Reclaimer:
             name = about["name"].decode()
             if about["idle"] > CONSUMER_GONE_MS and about["pending"] == 0 and name != self._consumer:
                 await FORGET_CONSUMER(self._client, self._partition, stream=self._stream, group=group, consumer=name)
+
+
+def _order(entry_id: bytes) -> tuple[int, int]:
+    milliseconds, _, number = entry_id.partition(b"-")
+    return int(milliseconds), int(number or 0)
+
+
+def _is_redis_fault(problem: Exception) -> bool:
+    """Say whether Redis refuses everybody at the moment (full, read only, ...): no message is to blame for that."""
+    return isinstance(problem, ResponseError) and any(word in str(problem) for word in _REFUSES_ALL)

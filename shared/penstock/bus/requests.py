@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from redis.exceptions import RedisError
 
 from penstock import keys
-from penstock.bus.connection import redis_now_ms
+from penstock.bus.connection import OUTAGES, redis_now_ms
 from penstock.bus.entries import entry_fields
 from penstock.contracts.replies import Reply
 from penstock.errors import NoReply, Unavailable, refusal
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from penstock.streams import Stream
 
 DEFAULT_TIMEOUT_SECONDS: Final = 10.0
+RETRY_SECONDS: Final = 0.2
 _BLOCK_SECONDS: Final = 2
 C = TypeVar("C", bound="Command")
 
@@ -32,7 +34,7 @@ async def publish(client: Redis, stream: Stream, partition: int, message: Messag
     Returns:
         The entry's id.
     """
-    entry_id = await client.xadd(
+    entry_id: Any = await client.xadd(
         keys.key(partition, stream.name), entry_fields(message), maxlen=stream.max_length, approximate=True
     )
     return str(entry_id.decode())
@@ -56,7 +58,7 @@ async def request(
     Raises:
         Refused: (one of its kinds) the command was turned down.
         NoReply: nobody answered in time.
-        Unavailable: Redis does not answer.
+        Unavailable: Redis does not answer, or went away and did not come back in time.
     """
     try:
         deadline = await redis_now_ms(client) + int(timeout_seconds * 1000)
@@ -64,8 +66,7 @@ async def request(
         size = len(sent.wire())
         if size > MAX_MESSAGE_BYTES:
             raise refusal("invalid", f"the command has {size} bytes; a message has at most {MAX_MESSAGE_BYTES}")
-        await publish(client, stream, partition, sent)
-        raw = await _pop(client, keys.key(partition, "reply", sent.id), timeout_seconds)
+        raw = await _ask(client, stream, partition, sent, time.monotonic() + timeout_seconds)
     except (RedisError, OSError) as problem:
         raise Unavailable(f"Redis does not answer: {problem}") from problem
     if raw is None:
@@ -79,10 +80,22 @@ async def request(
     return reply.result
 
 
-async def _pop(client: Redis, name: str, timeout_seconds: float) -> bytes | None:
-    end = time.monotonic() + timeout_seconds
+async def _ask(client: Redis, stream: Stream, partition: int, sent: Command, end: float) -> bytes | None:
+    """Send and wait; after an outage of Redis send again, for a command that was executed finds its own answer."""
+    while True:
+        try:
+            await publish(client, stream, partition, sent)
+            return await _pop(client, keys.key(partition, "reply", sent.id), end)
+        except OUTAGES:
+            if time.monotonic() > end:
+                raise
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+async def _pop(client: Redis, name: str, end: float) -> bytes | None:
     while (left := end - time.monotonic()) > 0:
-        popped = await client.blpop([name], timeout=min(left, _BLOCK_SECONDS))
+        # Redis 6.2 rounds less than a millisecond down to 0, which means for ever.
+        popped: Any = await client.blpop([name], timeout=max(0.05, min(left, _BLOCK_SECONDS)))
         if popped:
             return bytes(popped[1])
     return None

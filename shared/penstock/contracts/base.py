@@ -13,6 +13,10 @@ FORBIDDEN_IN_NAMES: Final = "/%&><"
 MAX_NAME_LENGTH: Final = 200
 RESERVED_PREFIX: Final = "prefect"
 MAX_LIMIT: Final = 2**31 - 1
+MAX_INTEGER: Final = 2**53
+"""Lua's numbers and JSON's are exact up to here."""
+COMMAND_ID: Final = re.compile(r"[!#-\[\]-~]{1,64}")
+"""Printable ASCII without quotes and backslash: ids stand in keys and in JSON that scripts put together."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -45,6 +49,9 @@ Limit = Annotated[int, Field(ge=0, le=MAX_LIMIT, strict=True)]
 """A concurrency limit; 0 hands out nothing, None (no limit) is spelled ``Limit | None``."""
 Priority = Annotated[int, Field(ge=1, le=MAX_LIMIT, strict=True)]
 """1 is the highest; unique within a pool."""
+Ident = Annotated[str, Field(max_length=64, pattern=r"^[!#-\[\]-~]*$")]
+"""What a client makes up to be recognised by; see :data:`COMMAND_ID`."""
+Milliseconds = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 Json = dict[str, Any]
 
 
@@ -68,8 +75,8 @@ class Command(Message):
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_bytes="utf8")
 
-    id: Annotated[str, Field(max_length=64)] = ""
-    deadline: int | None = None
+    id: Ident = ""
+    deadline: Milliseconds | None = None
 
 
 class Changes(BaseModel):

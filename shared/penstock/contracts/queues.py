@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from penstock.contracts.base import Changes, Command, Limit, Name, Priority
-from penstock.contracts.pools import Description
+from penstock.contracts.pools import Description  # noqa: TC001 - pydantic reads it at run time
 
 DEFAULT_QUEUE = "default"
 DEFAULT_QUEUE_DESCRIPTION = "The work pool's default queue."

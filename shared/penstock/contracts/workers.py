@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from penstock.contracts.base import Message, Name
+from penstock.contracts.base import MAX_INTEGER, Ident, Message, Name
 
 DEFAULT_INTERVAL_SECONDS: Final = 30.0
 MISSED_HEARTBEATS: Final = 3
@@ -35,15 +35,15 @@ class Heartbeat(Message):
     pool: Name
     worker: Name
     worker_type: Name
-    boot_id: Annotated[str, Field(max_length=64)] = ""
-    seq: Annotated[int, Field(ge=0)] = 0
+    boot_id: Ident = ""
+    seq: Annotated[int, Field(ge=0, le=MAX_INTEGER)] = 0
     interval_seconds: Annotated[float, Field(ge=0.1, le=3600)] = DEFAULT_INTERVAL_SECONDS
     queues: Annotated[list[Name], Field(max_length=1000)] = Field(default_factory=list)
     slots: Slots = DEFAULT_SLOTS
     prefetch_seconds: Annotated[float, Field(ge=0, le=86_400)] = 0
     version: Annotated[str, Field(max_length=100)] = ""
     host: Annotated[str, Field(max_length=255)] = ""
-    pid: Annotated[int, Field(ge=0)] = 0
+    pid: Annotated[int, Field(ge=0, le=MAX_INTEGER)] = 0
     draining: bool = False
     stopping: bool = False
 

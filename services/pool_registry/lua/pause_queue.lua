@@ -1,0 +1,24 @@
+-- pause_queue: Stop handing out runs of a queue.
+--
+-- KEYS      events             STREAM  the partition's events
+-- ARGV      command_id         names the command and its answer; '' means nobody waits
+-- ARGV      deadline           ms of Redis TIME after which nothing must be done; '' means never
+-- ARGV      pool               the pool's name
+-- ARGV      queue              the queue's name
+-- USES      queue
+-- INCLUDES  clock events replies definitions changes
+-- RETURNS   the answer with the whole queue, a JSON text (penstock.contracts.replies)
+-- COST      O(1)
+-- RULE      rules.queue_status
+local answered = settled(command_id, deadline)
+if answered then return answered end
+local found = find_pool(pool)
+if not found then return refuse_pool(command_id, pool) end
+local child = find_queue(found, queue)
+if not child then return refuse_queue(command_id, found, queue) end
+
+if set_paused(key_queue(child.id), child, 'true') then
+  publish_queue_status(found, child)
+  announce_pool(found)
+end
+return accept(command_id, queue_json(found, child))

@@ -1,0 +1,213 @@
+"""The registry's only door to Redis. Each method is one script; its answer is already on its way to the caller."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import TYPE_CHECKING, Any, Final
+
+from penstock import keys, lua
+from penstock.bus.connection import redis_now_ms
+from penstock.bus.delivery import answer
+from penstock.contracts.pools import Pool, PoolChanges, Queue
+from penstock.contracts.queues import DEFAULT_QUEUE, DEFAULT_QUEUE_DESCRIPTION
+from penstock.contracts.replies import Reply, ReplyError
+from penstock.errors import Expired, NotFound
+from services.pool_registry import rules
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pydantic import BaseModel
+    from redis.asyncio import Redis
+
+    from penstock.contracts.base import Changes, Command
+    from penstock.contracts.pools import CreatePool, DeletePool, PausePool, ReadPool, ResumePool, UpdatePool
+    from penstock.contracts.queues import CreateQueue, DeleteQueue, PauseQueue, ResumeQueue, UpdateQueue
+    from penstock.errors import Refused
+
+FEW: Final = 10
+"""So many names are a better hint than a command that lists them."""
+PACKAGE: Final = "services.pool_registry"
+CREATE_POOL: Final = lua.load(PACKAGE, "create_pool")
+UPDATE_POOL: Final = lua.load(PACKAGE, "update_pool")
+PAUSE_POOL: Final = lua.load(PACKAGE, "pause_pool")
+RESUME_POOL: Final = lua.load(PACKAGE, "resume_pool")
+DELETE_POOL: Final = lua.load(PACKAGE, "delete_pool")
+CREATE_QUEUE: Final = lua.load(PACKAGE, "create_queue")
+UPDATE_QUEUE: Final = lua.load(PACKAGE, "update_queue")
+PAUSE_QUEUE: Final = lua.load(PACKAGE, "pause_queue")
+RESUME_QUEUE: Final = lua.load(PACKAGE, "resume_queue")
+DELETE_QUEUE: Final = lua.load(PACKAGE, "delete_queue")
+
+
+class RegistryStore:
+    """Definitions of pools and queues.
+
+    Args:
+        client: shared by all methods.
+    """
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+
+    async def create_pool(self, partition: int, command: CreatePool) -> Reply:
+        """Create a pool and its default queue, or answer or overwrite the one there is."""
+        return await self._run(
+            CREATE_POOL,
+            partition,
+            command,
+            rest=_texts(command, PoolChanges.model_fields),
+            pool=command.pool,
+            worker_type=rules.json_text(command.worker_type),
+            is_paused=rules.json_text(command.is_paused),
+            if_missing=command.if_missing,
+            overwrite=command.overwrite,
+            pool_id=str(uuid.uuid4()),
+            queue_id=str(uuid.uuid4()),
+            queue_name=DEFAULT_QUEUE,
+            queue_description=rules.json_text(DEFAULT_QUEUE_DESCRIPTION),
+        )
+
+    async def update_pool(self, partition: int, command: UpdatePool) -> Reply:
+        """Set the fields that were given."""
+        rest = _texts(command.changes, _given(command.changes))
+        return await self._run(UPDATE_POOL, partition, command, rest=rest, pool=command.pool)
+
+    async def pause_pool(self, partition: int, command: PausePool) -> Reply:
+        """Hand out nothing more from a pool."""
+        return await self._run(PAUSE_POOL, partition, command, pool=command.pool)
+
+    async def resume_pool(self, partition: int, command: ResumePool) -> Reply:
+        """Hand out again."""
+        return await self._run(RESUME_POOL, partition, command, pool=command.pool)
+
+    async def delete_pool(self, partition: int, command: DeletePool) -> Reply:
+        """Delete a pool and its queues."""
+        return await self._run(DELETE_POOL, partition, command, pool=command.pool)
+
+    async def create_queue(self, partition: int, command: CreateQueue) -> Reply:
+        """Create a queue, or answer the one there is."""
+        return await self._run(
+            CREATE_QUEUE,
+            partition,
+            command,
+            pool=command.pool,
+            queue=command.queue,
+            priority=command.priority,
+            description=rules.json_text(command.description),
+            concurrency_limit=rules.json_text(command.concurrency_limit),
+            is_paused=rules.json_text(command.is_paused),
+            if_missing=command.if_missing,
+            queue_id=str(uuid.uuid4()),
+        )
+
+    async def update_queue(self, partition: int, command: UpdateQueue) -> Reply:
+        """Set the fields that were given."""
+        changes, given = command.changes, _given(command.changes)
+        return await self._run(
+            UPDATE_QUEUE,
+            partition,
+            command,
+            rest=_texts(changes, given),
+            pool=command.pool,
+            queue=command.queue,
+            new_name=changes.name if "name" in given else "",
+            priority=changes.priority if "priority" in given else None,
+        )
+
+    async def pause_queue(self, partition: int, command: PauseQueue) -> Reply:
+        """Hand out nothing more from a queue."""
+        return await self._run(PAUSE_QUEUE, partition, command, pool=command.pool, queue=command.queue)
+
+    async def resume_queue(self, partition: int, command: ResumeQueue) -> Reply:
+        """Hand out again."""
+        return await self._run(RESUME_QUEUE, partition, command, pool=command.pool, queue=command.queue)
+
+    async def delete_queue(self, partition: int, command: DeleteQueue) -> Reply:
+        """Delete a queue."""
+        return await self._run(DELETE_QUEUE, partition, command, pool=command.pool, queue=command.queue)
+
+    async def read_pool(self, partition: int, command: ReadPool) -> Reply:
+        """Answer a pool with its queues by priority.
+
+        Raises:
+            NotFound: there is no such pool.
+            Expired: the deadline has passed.
+        """
+        if command.deadline is not None and await redis_now_ms(self._client) > command.deadline:
+            raise Expired("the deadline had passed before the command was read", "send it again with a later deadline")
+        pool = await self._find_pool(partition, command.pool)
+        if pool is None:
+            raise NotFound(f"there is no pool '{command.pool}'", await self._names_hint(partition))
+        reply = Reply(id=command.id, ok=True, result=pool.model_dump(mode="json"))
+        await answer(self._client, partition, reply)
+        return reply
+
+    async def refuse(self, partition: int, command: Command, refusal: Refused) -> Reply:
+        """Answer a command that breaks a rule which needs no state."""
+        error = ReplyError(code=refusal.code, message=refusal.message, hint=refusal.hint)
+        reply = Reply(id=command.id, ok=False, error=error)
+        await answer(self._client, partition, reply)
+        return reply
+
+    async def _run(self, script: lua.Script, partition: int, command: Command, **arguments: Any) -> Reply:
+        answered = await script(self._client, partition, command_id=command.id, deadline=command.deadline, **arguments)
+        return Reply.model_validate_json(answered)
+
+    async def _names_hint(self, partition: int) -> str:
+        """Say which pools there are, as the scripts do in definitions.lua."""
+        name = keys.key(partition, "pools")
+        if not 0 < await self._client.hlen(name) <= FEW:
+            return "`penstock work-pool ls` lists what exists"
+        names: Any = await self._client.hkeys(name)
+        return f"there is: {', '.join(sorted(found.decode() for found in names))}"
+
+    async def _find_pool(self, partition: int, name: str) -> Pool | None:
+        pool_id: Any = await self._client.hget(keys.key(partition, "pools"), name)
+        if pool_id is None:
+            return None
+        ident = pool_id.decode()
+        # A queue that is deleted between the two transactions is left out.
+        async with self._client.pipeline(transaction=True) as pipe:
+            pipe.hgetall(keys.key(partition, "pool", ident))
+            pipe.zrange(keys.key(partition, "pool_queues", ident), 0, -1)
+            pipe.scard(keys.key(partition, "pool_online", ident))
+            pipe.scard(keys.key(partition, "pool_online_any", ident))
+            fields, queue_ids, online, online_any = await pipe.execute()
+        if not fields:
+            return None
+        async with self._client.pipeline(transaction=True) as pipe:
+            for queue_id in queue_ids:
+                pipe.hgetall(keys.key(partition, "queue", queue_id.decode()))
+                pipe.scard(keys.key(partition, "queue_online", queue_id.decode()))
+            found = await pipe.execute()
+        record = _record(fields)
+        status = rules.pool_status(is_paused=record["is_paused"], online=online)
+        queues = [
+            _queue(queue_id.decode(), name, hash_, online_any, named)
+            for queue_id, hash_, named in zip(queue_ids, found[::2], found[1::2], strict=True)
+            if hash_
+        ]
+        return Pool(**record, id=ident, status=status, queues=queues)
+
+
+def _given(changes: Changes) -> list[str]:
+    """Name the fields to set, in the order of the contract: the order in which the event lists them."""
+    return [name for name in type(changes).model_fields if name in changes.model_fields_set]
+
+
+def _texts(source: BaseModel, names: Iterable[str]) -> list[str]:
+    """Spell fields as a script takes them: name and JSON text in turn."""
+    return [part for name in names for part in (name, rules.json_text(getattr(source, name)))]
+
+
+def _record(fields: dict[bytes, bytes]) -> dict[str, Any]:
+    # Not orjson: it would turn a whole number of more than 64 bits into a float.
+    return {name.decode(): json.loads(text) for name, text in fields.items() if name != b"pool_id"}
+
+
+def _queue(ident: str, pool: str, fields: dict[bytes, bytes], online_any: int, online_named: int) -> Queue:
+    record = _record(fields)
+    status = rules.queue_status(is_paused=record["is_paused"], online_any=online_any, online_named=online_named)
+    return Queue(**record, id=ident, pool=pool, status=status)
