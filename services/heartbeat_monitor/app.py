@@ -1,0 +1,113 @@
+"""Wiring: which message goes to which handler, and the two loops: the sweep and the housekeeping."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from penstock.bus.delivery import Route, Subscription
+from penstock.bus.service import Service
+from penstock.contracts.pools import PoolChanged, PoolDeleted, QueueDeleted
+from penstock.contracts.workers import Heartbeat
+from penstock.streams import DEFINITIONS, HEARTBEATS
+from services.heartbeat_monitor.handlers import Handlers
+from services.heartbeat_monitor.store import GROUP, MonitorStore
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from penstock.bus.health import Health
+    from services.heartbeat_monitor.settings import HeartbeatMonitorSettings
+
+log = structlog.get_logger("heartbeat_monitor")
+
+SERVICE: Final = GROUP
+SWEEP_SECONDS: Final = 1.0
+"""The sweep wakes at the next deadline, but at least this often: its tick is how the end of an outage is noticed."""
+HOUSEKEEPING_SECONDS: Final = 3600.0
+"""Ages are counted in days, so an hour more or less does not matter."""
+
+
+class Loops:
+    """What the monitor does without being told.
+
+    Args:
+        store: the door to state.
+        partitions: how many there are.
+        health: told that the loops make progress.
+        sooner: set by the handlers when a deadline may have become earlier.
+    """
+
+    def __init__(self, store: MonitorStore, partitions: int, health: Health, sooner: asyncio.Event) -> None:
+        self._store = store
+        self._partitions = partitions
+        self._health = health
+        self._sooner = sooner
+
+    async def sweep(self) -> None:
+        """Judge who is alive, for ever, each time somebody's deadline passes."""
+        while True:
+            self._sooner.clear()
+            pause = await self.sweep_once()
+            self._health.beat("sweep")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._sooner.wait(), pause)
+
+    async def sweep_once(self) -> float:
+        """Judge who is alive now.
+
+        Returns:
+            Seconds until the next sweep is due.
+        """
+        sweeps = await self._store.expire_workers(self._partitions)
+        for partition, sweep in enumerate(sweeps):
+            if sweep.lost or sweep.verdict != "judged":
+                log.info("swept", partition=partition, verdict=sweep.verdict, lost=sweep.lost)
+        waits = [sweep.wait_ms / 1000 for sweep in sweeps if sweep.wait_ms is not None]
+        return min([SWEEP_SECONDS, *waits])
+
+    async def housekeeping(self) -> None:
+        """Drop what is too old, once an hour."""
+        while True:
+            for partition in range(self._partitions):
+                trimmed = await self._store.trim_streams(partition)
+                forgotten = await self._store.forget_workers(partition)
+                if trimmed or forgotten:
+                    log.info("cleaned up", partition=partition, entries=trimmed, workers=forgotten)
+            self._health.beat("housekeeping", 2 * HOUSEKEEPING_SECONDS)
+            await asyncio.sleep(HOUSEKEEPING_SECONDS)
+
+
+def subscriptions(handlers: Handlers) -> list[Subscription]:
+    """Say what the monitor reads."""
+    return [
+        Subscription(HEARTBEATS, SERVICE, [Route(Heartbeat, handlers.apply_heartbeats)], trims=True),
+        Subscription(
+            DEFINITIONS,
+            SERVICE,
+            [
+                Route(PoolChanged, handlers.bind_queues),
+                Route(QueueDeleted, handlers.forget_queue),
+                Route(PoolDeleted, handlers.forget_pool),
+            ],
+            ignores_unknown=True,
+        ),
+    ]
+
+
+def build(settings: HeartbeatMonitorSettings, client: Redis, health: Health) -> Service:
+    """Make the service."""
+    store = MonitorStore(client)
+    sooner = asyncio.Event()
+    loops = Loops(store, settings.partitions, health, sooner)
+    return Service(
+        name=SERVICE,
+        settings=settings,
+        client=client,
+        health=health,
+        subscriptions=subscriptions(Handlers(store, sooner)),
+        loops={"sweep": loops.sweep, "housekeeping": loops.housekeeping},
+    )

@@ -1,0 +1,146 @@
+"""Send a command and wait: the answer, the refusal as its own error, or the certainty that nothing will happen later."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+
+from penstock import errors, keys, streams
+from penstock.bus.connection import connect, redis_now_ms
+from penstock.bus.delivery import answer
+from penstock.bus.requests import publish, request
+from penstock.cli.embedded_redis import free_port
+from penstock.contracts.pools import PausePool, UpdatePool
+from penstock.contracts.replies import Reply, ReplyError
+from tests.scripts import evaluate
+from tests.support import read_messages, wait_until
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+EXECUTE = (
+    "-- ARGV command_id\n-- ARGV deadline\n-- USES liveness_tick\n-- INCLUDES clock replies",
+    """
+    if expired(deadline) then return refuse(command_id, 'expired', 'too late', nil) end
+    return accept(command_id, redis.call('INCR', key_liveness_tick()))
+    """,
+)
+
+
+async def sent(client: Redis) -> dict[str, Any]:
+    async def message() -> Any:
+        return await read_messages(client, "commands")
+
+    return dict((await wait_until(message, what="the command is sent"))[0])
+
+
+async def answered(client: Redis, **reply: Any) -> Any:
+    """Send a command, answer it as a service would, give back what the caller got."""
+    asking = asyncio.create_task(request(client, streams.COMMANDS, 0, PausePool(pool="etl"), timeout_seconds=5))
+    command = await sent(client)
+    await answer(client, 0, Reply(id=command["id"], **reply))
+    return await asking
+
+
+async def test_the_caller_gets_the_result(client: Redis) -> None:
+    assert await answered(client, ok=True, result={"name": "etl", "queues": []}) == {"name": "etl", "queues": []}
+
+
+async def test_the_answer_is_gone_once_taken(client: Redis) -> None:
+    await answered(client, ok=True)
+    assert await client.keys("*:reply:*") == []
+
+
+@pytest.mark.parametrize("code", sorted(errors.REFUSALS))
+async def test_a_refusal_is_raised_as_its_own_error(client: Redis, code: str) -> None:
+    with pytest.raises(errors.Refused) as caught:
+        await answered(
+            client, ok=False, error=ReplyError(code=code, message="no such pool", hint="penstock work-pool ls")
+        )
+    assert type(caught.value) is errors.REFUSALS[code]
+    assert (caught.value.message, caught.value.hint) == ("no such pool", "penstock work-pool ls")
+
+
+async def test_an_unknown_refusal_is_still_a_refusal(client: Redis) -> None:
+    with pytest.raises(errors.Refused, match="newer than you"):
+        await answered(client, ok=False, error=ReplyError(code="from_the_future", message="newer than you"))
+
+
+async def test_a_command_carries_an_id_and_a_deadline_in_redis_time(client: Redis) -> None:
+    before = await redis_now_ms(client)
+    with pytest.raises(errors.NoReply, match="pause_pool"):
+        await request(client, streams.COMMANDS, 0, PausePool(pool="etl"), timeout_seconds=0.2)
+    command = await sent(client)
+    assert len(command["id"]) == 32
+    assert before + 200 <= command["deadline"] <= await redis_now_ms(client) + 200
+
+
+async def test_an_id_of_the_callers_own_is_kept_so_that_it_may_ask_again(client: Redis) -> None:
+    with pytest.raises(errors.NoReply):
+        await request(client, streams.COMMANDS, 0, PausePool(id="mine", pool="etl"), timeout_seconds=0.05)
+    assert (await sent(client))["id"] == "mine"
+
+
+async def test_no_reply_says_what_was_asked_of_whom(client: Redis) -> None:
+    with pytest.raises(errors.NoReply, match=r"nobody answered pause_pool within 0\.05 s.*'commands'"):
+        await request(client, streams.COMMANDS, 0, PausePool(pool="etl"), timeout_seconds=0.05)
+
+
+async def test_after_no_reply_the_command_is_not_executed_any_more(client: Redis) -> None:
+    with pytest.raises(errors.NoReply):
+        await request(client, streams.COMMANDS, 0, PausePool(pool="etl"), timeout_seconds=0.05)
+    command = await sent(client)
+    raw = await evaluate(client, *EXECUTE, command["id"], command["deadline"])
+    assert orjson.loads(raw)["error"]["code"] == "expired"
+    assert await client.get(keys.key(0, "liveness_tick")) is None
+
+
+async def test_before_the_deadline_it_is_executed_and_the_caller_learns_of_it(client: Redis) -> None:
+    asking = asyncio.create_task(request(client, streams.COMMANDS, 0, PausePool(pool="etl"), timeout_seconds=5))
+    command = await sent(client)
+    await evaluate(client, *EXECUTE, command["id"], command["deadline"])
+    assert await asking == 1
+
+
+async def test_two_callers_get_each_their_own_answer(client: Redis) -> None:
+    callers = [
+        asyncio.create_task(request(client, streams.COMMANDS, 0, PausePool(pool=f"pool {n}"), timeout_seconds=5))
+        for n in range(20)
+    ]
+
+    async def all_sent() -> Any:
+        messages = await read_messages(client, "commands")
+        return messages if len(messages) == len(callers) else None
+
+    for message in reversed(await wait_until(all_sent, what="all are sent")):
+        await answer(client, 0, Reply(id=message["id"], ok=True, result=message["pool"]))
+    assert await asyncio.gather(*callers) == [f"pool {n}" for n in range(20)]
+
+
+async def test_a_command_larger_than_a_message_may_be_is_refused_before_it_is_sent(client: Redis) -> None:
+    template = {"blob": "x" * streams.MAX_MESSAGE_BYTES}
+    command = UpdatePool.model_validate({"pool": "etl", "changes": {"base_job_template": template}})
+    with pytest.raises(errors.Invalid, match="bytes"):
+        await request(client, streams.COMMANDS, 0, command)
+    assert await client.exists(keys.key(0, "commands")) == 0
+
+
+async def test_a_redis_that_is_not_there_is_unavailable() -> None:
+    nowhere = connect(f"redis://127.0.0.1:{free_port()}/0", retries=0)
+    with pytest.raises(errors.Unavailable, match="Redis does not answer"):
+        await request(nowhere, streams.COMMANDS, 0, PausePool(pool="etl"))
+    await nowhere.aclose()
+
+
+async def test_an_entry_is_a_type_and_one_bare_json_object(client: Redis) -> None:
+    entry_id = await publish(client, streams.COMMANDS, 0, PausePool(id="c1", pool="größe"))
+    rows: Any = await client.xrange(keys.key(0, "commands"))
+    [(found_id, fields)] = rows
+    assert found_id.decode() == entry_id
+    assert fields == {
+        b"type": b"pause_pool",
+        b"__data__": '{"id":"c1","deadline":null,"type":"pause_pool","pool":"größe"}'.encode(),
+    }
