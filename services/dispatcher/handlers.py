@@ -91,8 +91,9 @@ class DispatchHandlers:
             for run, word in zip(message.runs, words, strict=True)
             if word == "unknown_queue"
         ]
-        log.info("submitted", pool=message.pool, accepted=len(accepted), refused=len(refused))
-        reply = Reply(id=message.id, ok=True, result={"accepted": accepted, "refused": refused})
+        malformed = [_malformed(letter) for letter in delivery.bad]
+        log.info("submitted", pool=message.pool, accepted=len(accepted), refused=len(refused) + len(malformed))
+        reply = Reply(id=message.id, ok=True, result={"accepted": accepted, "refused": [*refused, *malformed]})
         await answer(self._client, delivery.partition, reply)
         return [delivery.dead(row["message"])._replace(element=row) for row in refused]
 
@@ -169,3 +170,9 @@ class DispatchHandlers:
     async def _refuse(self, delivery: Delivery[SubmitRuns], code: str, message: str, hint: str) -> None:
         error = ReplyError(code=code, message=message, hint=hint)
         await answer(self._client, delivery.partition, Reply(id=delivery.message.id, ok=False, error=error))
+
+
+def _malformed(letter: DeadLetter) -> dict[str, str]:
+    """Spell an element of a submission that was no run."""
+    run = letter.element.get("id") if isinstance(letter.element, dict) else None
+    return {"run": str(run or ""), "code": "invalid", "message": letter.reason}

@@ -2,5 +2,6 @@
 
 ``connection`` opens clients, ``broker`` makes the FastStream broker, ``delivery`` turns entries into messages and calls handlers,
 ``dead_letters`` keeps what cannot be handled, ``reclaim`` takes over what a dead consumer left, ``health`` tells the truth,
+``watchdog`` brings back groups and subscribers that were lost,
 ``service`` runs it all until SIGTERM, ``requests`` sends a command and waits for its answer.
 """

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import orjson
 import structlog
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from penstock.streams import Stream
 
 log = structlog.get_logger("penstock.bus")
+EACH_SECONDS: Final = 1.0
+"""So long may the entries of a failed batch take one by one; the rest is the reclaimer's, beside the stream's next batches."""
 MESSAGES = Counter("penstock_messages_total", "Messages handled", ["stream", "type"])
 
 M = TypeVar("M", bound=Message)
@@ -239,13 +242,17 @@ async def deliver_each(client: Redis, subscription: Subscription, entries: Itera
     """Deliver the entries of a failed batch one by one and acknowledge those that succeed: one poisonous entry fails alone.
 
     Returns:
-        How many failed again; they stay pending.
+        How many failed again, or had to wait because the others took too long; they stay pending.
 
     Raises:
         redis.exceptions.RedisError: Redis does not answer, or refuses; the rest stays pending.
     """
     failed = 0
+    end = time.monotonic() + EACH_SECONDS
     for entry in entries:
+        if time.monotonic() > end:
+            failed += 1
+            continue
         try:
             await deliver(client, subscription, [entry])
         except (OSError, RedisError):

@@ -6,6 +6,7 @@ the native client and XPENDING + XCLAIM, which behave the same from 6.2 to 8.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -17,6 +18,7 @@ from penstock.bus.connection import OUTAGES
 from penstock.bus.dead_letters import DeadLetter, bury
 from penstock.bus.delivery import deliver
 from penstock.bus.entries import Entry
+from penstock.errors import Unavailable
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -30,6 +32,8 @@ IDLE_MS: Final = 4000
 MAX_DELIVERIES: Final = 5
 """A message that failed this often is poison."""
 CLAIM_AT_ONCE: Final = 200
+TURN_SECONDS: Final = 2.0
+"""A turn ends after this long, whatever is left: other streams wait for theirs."""
 CONSUMER_GONE_MS: Final = 600_000
 _REFUSES_ALL: Final = ("OOM command", "READONLY", "MISCONF", "NOREPLICAS", "BUSY Redis", "NOSCRIPT")
 
@@ -69,7 +73,10 @@ class Reclaimer:
             self._stream, group, min="-", max="+", count=CLAIM_AT_ONCE, idle=self._idle_ms
         )
         done = 0
+        end = time.monotonic() + TURN_SECONDS
         for pending in waiting:
+            if time.monotonic() > end:
+                break
             done += await self._take(pending["message_id"], int(pending["times_delivered"]))
         return done
 
@@ -102,7 +109,7 @@ class Reclaimer:
         log.error(
             "delivery failed again", stream=entry.stream, entry=entry.id, deliveries=deliveries, error=str(problem)
         )
-        if deliveries >= MAX_DELIVERIES and not _is_redis_fault(problem):
+        if deliveries >= MAX_DELIVERIES and not _may_pass(problem):
             group = self._subscription.group
             await bury(self._client, [DeadLetter(entry, reason, deliveries)], group)
             await self._client.xack(self._stream, group, entry.id)
@@ -138,6 +145,8 @@ def _order(entry_id: bytes) -> tuple[int, int]:
     return int(milliseconds), int(number or 0)
 
 
-def _is_redis_fault(problem: Exception) -> bool:
-    """Say whether Redis refuses everybody at the moment (full, read only, ...): no message is to blame for that."""
+def _may_pass(problem: Exception) -> bool:
+    """Say whether no message is to blame: Redis refuses everybody (full, read only, ...), or another service is away."""
+    if isinstance(problem, Unavailable):
+        return True
     return isinstance(problem, ResponseError) and any(word in str(problem) for word in _REFUSES_ALL)

@@ -41,6 +41,8 @@ log = structlog.get_logger("penstock.service")
 EX_SOFTWARE: Final = 70
 EX_CONFIG: Final = 78
 RECLAIM_SECONDS: Final = 1.0
+RECLAIMER_SILENCE_SECONDS: Final = 30.0
+"""Far above what one stream of one partition may take: :data:`penstock.bus.reclaim.TURN_SECONDS` and one more delivery."""
 TRIM_EVERY: Final = 5
 FORGET_EVERY: Final = 60
 STARTUP_PATIENCE_SECONDS: Final = 30.0
@@ -128,7 +130,6 @@ class Runner:
                 if time.monotonic() > end:
                     raise
                 log.warning("waiting for Redis", error=str(problem))
-                self._health.outage()
                 await asyncio.sleep(AFTER_OUTAGE_SECONDS)
             else:
                 return True
@@ -238,7 +239,7 @@ class Runner:
                 except ResponseError as problem:
                     # NOGROUP while the watchdog is creating it again; anything else the watchdog sees too.
                     log.warning("reclaim", error=str(problem))
-            self._health.beat("reclaimer")
+                self._health.beat("reclaimer", RECLAIMER_SILENCE_SECONDS)
             turn += 1
             await asyncio.sleep(RECLAIM_SECONDS)
 

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from penstock.cli import session
+from penstock.cli.local_state import HOME_VARIABLE, clear_state, local_redis_url, read_state, state_file, write_state
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "home"))
+    monkeypatch.delenv(session.REDIS_URL, raising=False)
+    return tmp_path / "home"
+
+
+def dead_pid() -> int:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid
+
+
+def test_what_is_written_is_read_back_with_the_writers_pid() -> None:
+    write_state({"redis_url": "redis://127.0.0.1:7777/0", "services": {"dispatcher": {}}})
+
+    assert read_state() == {"pid": os.getpid(), "redis_url": "redis://127.0.0.1:7777/0", "services": {"dispatcher": {}}}
+    assert local_redis_url() == "redis://127.0.0.1:7777/0"
+
+
+def test_only_its_owner_may_read_it(home: Path) -> None:
+    write_state({"redis_url": "redis://:secret@127.0.0.1/0"})
+
+    assert stat.S_IMODE(state_file().stat().st_mode) == 0o600
+    assert [file.name for file in home.iterdir()] == ["up.json"]
+
+
+def test_the_state_of_a_dead_supervisor_does_not_count() -> None:
+    write_state({"redis_url": "redis://127.0.0.1:7777/0", "pid": dead_pid()})
+
+    assert read_state() is None
+    assert local_redis_url() is None
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"pid": "x"}', '{"pid": -1}'])
+def test_an_unreadable_state_does_not_count(home: Path, content: str) -> None:
+    home.mkdir()
+    state_file().write_text(content)
+
+    assert read_state() is None
+
+
+def test_clearing_removes_it_and_may_be_repeated() -> None:
+    write_state({"redis_url": "redis://127.0.0.1:7777/0"})
+
+    clear_state()
+    clear_state()
+
+    assert read_state() is None
+
+
+def test_a_command_uses_the_running_up_only_when_it_was_given_no_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_state({"redis_url": "redis://127.0.0.1:7777/0"})
+    assert session.settings().redis_url == "redis://127.0.0.1:7777/0"
+
+    monkeypatch.setenv(session.REDIS_URL, "redis://10.0.0.7:6379/0")
+    assert session.settings().redis_url == "redis://10.0.0.7:6379/0"
+
+
+def test_without_either_the_default_is_used() -> None:
+    assert session.settings().redis_url == "redis://127.0.0.1:6379/0"

@@ -1,0 +1,265 @@
+"""The messages: what is accepted, what is refused, what travels."""
+
+from __future__ import annotations
+
+import threading
+import unicodedata
+from typing import Any
+from uuid import UUID, uuid5
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from penstock import keys
+from penstock.contracts.base import (
+    COMMAND_ID,
+    FORBIDDEN_IN_NAMES,
+    MAX_LIMIT,
+    MAX_NAME_LENGTH,
+    Message,
+    check_name,
+    is_reserved,
+)
+from penstock.contracts.events import EVENT_NAMESPACE, event_id
+from penstock.contracts.pools import CreatePool, PausePool, PoolChanges, UpdatePool
+from penstock.contracts.queues import CreateQueue, QueueChanges, UpdateQueue
+from penstock.contracts.runs import ReportRuns, RunSpec, SubmitRuns, new_run_id
+from penstock.contracts.workers import INBOX_MESSAGES, MAX_SLOTS, Heartbeat
+
+RUN_ID = "0198c0de-0000-7000-8000-000000000000"
+HEARTBEAT: dict[str, Any] = {"pool": "etl", "worker": "w1", "worker_type": "process"}
+
+
+def refused(model: type[Message], **fields: Any) -> str:
+    """What is wrong with a message as it arrives."""
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate_json(orjson.dumps(fields))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["etl", "größe", "漢字", "🚰 pump", "a.b-c_d", "a" * MAX_NAME_LENGTH, " etl", "a:b{c}", "o'\""]
+)
+def test_names_may_be_anything_people_write(name: str) -> None:
+    assert check_name(name) == unicodedata.normalize("NFC", name)
+
+
+@pytest.mark.parametrize(
+    "name", ["", " ", "\u00a0\t", "a" * (MAX_NAME_LENGTH + 1), "a\nb", "a\x00", "a\x7f", *FORBIDDEN_IN_NAMES]
+)
+def test_blank_long_and_unprintable_names_and_those_of_another_meaning_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="name"):
+        check_name(name)
+
+
+def test_two_spellings_of_the_same_characters_are_one_name() -> None:
+    assert CreatePool(pool="gro\u0308ße").pool == CreatePool(pool="größe").pool
+
+
+def test_a_length_is_measured_after_normalising() -> None:
+    assert len(check_name("o\u0308" * MAX_NAME_LENGTH)) == MAX_NAME_LENGTH
+
+
+@pytest.mark.parametrize(
+    ("name", "reserved"), [("prefect", True), ("Prefect-x", True), ("my prefect", False), ("etl", False)]
+)
+def test_names_of_the_system_are_known(name: str, reserved: bool) -> None:
+    assert is_reserved(name) is reserved
+
+
+@pytest.mark.parametrize("limit", [0, 1, MAX_LIMIT, None])
+def test_a_limit_is_a_number_from_0_or_none(limit: int | None) -> None:
+    body = orjson.dumps({"pool": "etl", "concurrency_limit": limit})
+    assert CreatePool.model_validate_json(body).concurrency_limit == limit
+
+
+@pytest.mark.parametrize("limit", [-1, MAX_LIMIT + 1, 1.5, "5", True, [], "unlimited"])
+def test_anything_else_is_no_limit(limit: Any) -> None:
+    assert "concurrency_limit" in refused(CreatePool, pool="etl", concurrency_limit=limit)
+
+
+@pytest.mark.parametrize("priority", [0, -1, 1.0, "1", True])
+def test_a_priority_is_a_positive_integer(priority: Any) -> None:
+    assert "priority" in refused(CreateQueue, pool="etl", queue="q", priority=priority)
+
+
+def test_unknown_fields_of_a_command_are_refused_and_named() -> None:
+    assert "concurency_limit" in refused(CreatePool, pool="etl", concurency_limit=5)
+    assert "limit" in refused(UpdatePool, pool="etl", changes={"limit": 5})
+    assert "working_directory" in refused(
+        SubmitRuns,
+        pool="etl",
+        runs=[{"id": RUN_ID, "name": "r", "spec": {"command": "true", "working_directory": "/"}}],
+    )
+
+
+def test_unknown_fields_of_a_message_are_ignored() -> None:
+    found = Heartbeat.model_validate_json(orjson.dumps({**HEARTBEAT, "mood": "good"}))
+    assert found.worker == "w1"
+
+
+@pytest.mark.parametrize("command_id", ["a b", 'a"b', "a\\b", "ä", "a\n", "x" * 65, 5])
+def test_an_id_that_would_break_a_key_or_json_is_refused(command_id: Any) -> None:
+    assert "id" in refused(PausePool, pool="etl", id=command_id)
+    assert not isinstance(command_id, str) or not COMMAND_ID.fullmatch(command_id)
+
+
+@pytest.mark.parametrize("command_id", ["a", "0198c0de-0000", "a:b/c.d~{}[]!#", "x" * 64])
+def test_an_id_is_printable_ascii(command_id: str) -> None:
+    assert PausePool(pool="etl", id=command_id).id == command_id
+    assert COMMAND_ID.fullmatch(command_id)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"slots": -1},
+        {"slots": MAX_SLOTS + 1},
+        {"interval_seconds": 0},
+        {"interval_seconds": 3601},
+        {"prefetch_seconds": -1},
+        {"seq": -1},
+        {"seq": 2**60},
+        {"pid": 2**60},
+        {"queues": ["a/b"]},
+        {"queues": "critical"},
+        {"boot_id": 'a"b'},
+        {"boot_id": "x" * 65},
+        {"worker": ""},
+        {"worker_type": "a/b"},
+    ],
+)
+def test_a_heartbeat_with_a_value_out_of_bounds_is_refused(wrong: dict[str, Any]) -> None:
+    assert next(iter(wrong)) in refused(Heartbeat, **{**HEARTBEAT, **wrong})
+
+
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_a_heartbeat_interval_is_a_real_number(word: str) -> None:
+    body = '{"pool":"etl","worker":"w1","worker_type":"process","interval_seconds":' + word + "}"
+    with pytest.raises(ValidationError):
+        Heartbeat.model_validate_json(body)
+
+
+def test_a_message_with_the_type_of_another_is_refused() -> None:
+    assert "type" in refused(PausePool, type="resume_pool", pool="etl")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {},
+        {"entrypoint": None, "command": None},
+        {"entrypoint": "flow.py:main", "command": "true"},
+        {"entrypoint": "flow.py"},
+        {"entrypoint": ":main"},
+        {"entrypoint": "flow.py:"},
+        {"entrypoint": "flow.py:not a name"},
+        {"command": []},
+        {"command": ""},
+        {"command": [1]},
+        {"command": {"a": 1}},
+    ],
+)
+def test_a_run_executes_exactly_one_thing(spec: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        RunSpec.model_validate_json(orjson.dumps(spec))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"entrypoint": "flows/etl.py:main"},
+        {"entrypoint": "C:\\flows\\etl.py:main"},
+        {"command": "echo 'a b'"},
+        {"command": ["echo", "a b"]},
+    ],
+)
+def test_an_entrypoint_or_a_command_is_enough(spec: dict[str, Any]) -> None:
+    assert RunSpec.model_validate_json(orjson.dumps(spec)).model_dump(exclude_unset=True) == spec
+
+
+def test_a_submission_holds_at_least_one_run_with_an_id_of_ours() -> None:
+    assert "runs" in refused(SubmitRuns, pool="etl", runs=[])
+    assert "not a run id" in refused(
+        SubmitRuns, pool="etl", runs=[{"id": "r", "name": "r", "spec": {"command": "true"}}]
+    )
+
+
+def test_a_scheduled_time_without_a_zone_is_refused() -> None:
+    run = {"id": RUN_ID, "name": "r", "spec": {"command": "true"}, "scheduled_time": "2026-11-21T10:00:00"}
+    assert "scheduled_time" in refused(SubmitRuns, pool="etl", runs=[run])
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"state": "PENDING"}, {"state": "CANCELLING"}, {"epoch": 0}, {"started_ms": -1}, {"ended_ms": 2**60}]
+)
+def test_a_worker_may_not_report_what_it_does_not_decide(wrong: dict[str, Any]) -> None:
+    report = {"run": RUN_ID, "token": "t", "epoch": 1, "state": "RUNNING", **wrong}
+    assert next(iter(wrong)) in refused(ReportRuns, pool="etl", worker="w1", reports=[report])
+
+
+def test_changes_that_are_not_given_stay_out_of_the_message() -> None:
+    update = UpdatePool(pool="etl", changes=PoolChanges(concurrency_limit=None))
+    assert orjson.loads(update.wire())["changes"] == {"concurrency_limit": None}
+    received = UpdatePool.model_validate_json(update.wire())
+    assert received.changes.model_fields_set == {"concurrency_limit"}
+    queue = UpdateQueue(pool="etl", queue="q", changes=QueueChanges(priority=3))
+    assert UpdateQueue.model_validate_json(queue.wire()).changes.model_fields_set == {"priority"}
+
+
+def test_what_travels_names_its_type_and_has_no_field_called_data() -> None:
+    for message in (PausePool(pool="größe"), Heartbeat(**HEARTBEAT)):
+        body = orjson.loads(message.wire())
+        assert body["type"] == type(message).model_fields["type"].default
+        assert "data" not in body
+        assert type(message).model_validate_json(message.wire()) == message
+
+
+def test_inbox_messages_are_filed_under_their_types() -> None:
+    assert {kind: model.model_fields["type"].default for kind, model in INBOX_MESSAGES.items()} == {
+        kind: kind for kind in INBOX_MESSAGES
+    }
+
+
+def test_run_ids_grow_and_never_repeat() -> None:
+    ids = [new_run_id(3) for _ in range(20_000)]
+    assert ids == sorted(ids)
+    assert len({run_id[:18] for run_id in ids}) == len(ids), "the ordered part alone is unique in a process"
+
+
+def test_run_ids_of_many_threads_never_repeat() -> None:
+    found: list[str] = []
+    threads = [threading.Thread(target=lambda: found.extend(new_run_id(0) for _ in range(2000))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({run_id[:18] for run_id in found}) == 16_000
+
+
+def test_run_ids_go_on_growing_when_the_clock_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = new_run_id(0)
+    monkeypatch.setattr("time.time_ns", lambda: 0)
+    assert new_run_id(0) > before
+
+
+@given(partition=st.integers(0, 0xFFFF))
+def test_a_run_id_is_a_version_7_uuid_that_carries_its_partition(partition: int) -> None:
+    run_id = new_run_id(partition)
+    assert str(UUID(run_id)) == run_id
+    assert UUID(run_id).version == 7
+    assert keys.partition_of_run(run_id) == partition
+
+
+@pytest.mark.parametrize("partition", [-1, 0x10000])
+def test_a_partition_that_does_not_fit_a_run_id_is_an_error(partition: int) -> None:
+    with pytest.raises(ValueError, match="16 bits"):
+        new_run_id(partition)
+
+
+def test_event_ids_can_be_recomputed_by_anybody() -> None:
+    assert event_id("prefect.work-pool.1", 1) == str(uuid5(EVENT_NAMESPACE, "prefect.work-pool.1:1"))
+    assert str(EVENT_NAMESPACE) == "6f1d9a52-3c0e-5b8e-9a67-2f6c1d0e4b71"
