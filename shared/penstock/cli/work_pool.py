@@ -1,0 +1,241 @@
+"""``penstock work-pool``: what is handed out to whom, and how much of it at the same time."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+
+from penstock.cli import times
+from penstock.cli.options import (
+    EITHER_ORDER,
+    DescriptionOption,
+    LimitOption,
+    OutputOption,
+    PoolName,
+    YesOption,
+    examples,
+)
+from penstock.cli.output import Output, print_json, print_record, print_table
+from penstock.cli.parsing import choice, json_file, limit_and_name
+from penstock.cli.session import ask
+from penstock.contracts.pools import DEFAULT_MAX_ATTEMPTS, DEFAULT_WORKER_TYPE, OnWorkerLost, Pool
+from penstock.errors import NotFound
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from penstock.client import InFlight, Penstock
+
+app = typer.Typer(help="Create, change and watch work pools.", no_args_is_help=True)
+
+LOST = get_args(OnWorkerLost)
+TemplateOption = Annotated[
+    Path | None,
+    typer.Option("--base-job-template", help="JSON file with the base job template.", show_default=False),
+]
+LostOption = Annotated[
+    str | None,
+    typer.Option("--on-worker-lost", help=f"What becomes of running runs of a dead worker: {', '.join(LOST)}."),
+]
+AttemptsOption = Annotated[
+    int | None, typer.Option("--max-attempts", help="How often 'requeue' starts a run at most.", show_default=False)
+]
+
+
+@app.command(
+    epilog=examples(
+        "penstock work-pool create etl",
+        "penstock work-pool create etl --type process --concurrency-limit 5",
+        'penstock work-pool create etl --paused --description "nightly loads"',
+        "penstock work-pool create etl --on-worker-lost requeue --max-attempts 5",
+    )
+)
+def create(
+    *,
+    name: PoolName,
+    worker_type: Annotated[str, typer.Option("--type", "-t", help="Type of its workers.")] = DEFAULT_WORKER_TYPE,
+    paused: Annotated[bool, typer.Option("--paused", help="Create it paused.")] = False,
+    base_job_template: TemplateOption = None,
+    description: DescriptionOption = None,
+    concurrency_limit: LimitOption = None,
+    on_worker_lost: LostOption = None,
+    max_attempts: AttemptsOption = None,
+    if_missing: Annotated[bool, typer.Option("--if-missing", help="Leave an existing pool as it is.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Update an existing pool.")] = False,
+) -> None:
+    """Create a work pool."""
+    template = json_file(base_job_template, "--base-job-template") if base_job_template else {}
+    lost: Any = choice(on_worker_lost, LOST, "--on-worker-lost") if on_worker_lost else "crash"
+
+    async def action(penstock: Penstock) -> tuple[bool, Pool]:
+        existed = (if_missing or overwrite) and await _exists(penstock, name)
+        pool = await penstock.create_pool(
+            name,
+            worker_type=worker_type,
+            description=description,
+            is_paused=paused,
+            concurrency_limit=concurrency_limit,
+            base_job_template=template,
+            on_worker_lost=lost,
+            max_attempts=DEFAULT_MAX_ATTEMPTS if max_attempts is None else max_attempts,
+            if_missing=if_missing,
+            overwrite=overwrite,
+        )
+        return existed, pool
+
+    existed, pool = ask(action)
+    if existed:
+        print(f"Updated work pool '{pool.name}'" if overwrite else f"Work pool '{pool.name}' exists already")
+        return
+    print(
+        f"Created work pool with properties:\n"
+        f"    name - '{pool.name}'\n"
+        f"    id - {pool.id}\n"
+        f"    concurrency limit - {pool.concurrency_limit}\n\n"
+        f"Start a worker to pick up flows from the work pool:\n"
+        f"    penstock worker start -p '{pool.name}'\n\n"
+        f"Inspect the work pool:\n"
+        f"    penstock work-pool inspect '{pool.name}'"
+    )
+
+
+@app.command(
+    "ls", epilog=examples("penstock work-pool ls", "penstock work-pool ls -v", "penstock work-pool ls --output json")
+)
+def list_pools(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also show status and description.")] = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """List work pools."""
+    pools = ask(lambda penstock: penstock.read_pools())
+    if output is Output.JSON:
+        print_json(pools)
+        return
+    print_table(
+        "Work Pools",
+        ["Name", "Type", "ID", "Concurrency Limit", *(["Status", "Description"] if verbose else [])],
+        [
+            [marked(pool.name, is_paused=pool.is_paused), pool.type, pool.id, pool.concurrency_limit]
+            + ([pool.status, pool.description or ""] if verbose else [])
+            for pool in pools
+        ],
+        "(**) denotes a paused pool",
+    )
+
+
+@app.command(epilog=examples("penstock work-pool inspect etl", "penstock work-pool inspect etl --output json"))
+def inspect(name: PoolName, output: OutputOption = Output.TABLE) -> None:
+    """Show everything about a work pool."""
+
+    async def action(penstock: Penstock) -> tuple[Pool, InFlight, datetime]:
+        pool = await penstock.read_pool(name)
+        return pool, await penstock.read_slots(name), times.of_ms(await penstock.now_ms())
+
+    pool, in_flight, now = ask(action)
+    fields = pool.model_dump(mode="json") | {"active_slots": in_flight.pool}
+    if output is Output.JSON:
+        print_json(fields)
+        return
+    fields |= {moment: times.ago_iso(fields[moment], now) for moment in ("created", "updated")}
+    print_record("WorkPool", fields | {"queues": [queue.name for queue in pool.queues]})
+
+
+@app.command(
+    epilog=examples(
+        'penstock work-pool update etl --description "nightly loads"',
+        "penstock work-pool update etl --concurrency-limit 10",
+        "penstock work-pool update etl --base-job-template template.json",
+    )
+)
+def update(
+    *,
+    name: PoolName,
+    base_job_template: TemplateOption = None,
+    description: DescriptionOption = None,
+    concurrency_limit: LimitOption = None,
+    on_worker_lost: LostOption = None,
+    max_attempts: AttemptsOption = None,
+) -> None:
+    """Change fields of a work pool; what is not given stays as it is."""
+    given: dict[str, Any] = {
+        "base_job_template": json_file(base_job_template, "--base-job-template") if base_job_template else None,
+        "description": description,
+        "concurrency_limit": concurrency_limit,
+        "on_worker_lost": choice(on_worker_lost, LOST, "--on-worker-lost") if on_worker_lost else None,
+        "max_attempts": max_attempts,
+    }
+    changes = {field: value for field, value in given.items() if value is not None}
+    if not changes:
+        raise typer.BadParameter("nothing to change: give at least one option (--help lists them)")
+    ask(lambda penstock: penstock.update_pool(name, **changes))
+    print(f"Updated work pool '{name}'")
+
+
+@app.command(epilog=examples("penstock work-pool pause etl"))
+def pause(name: PoolName) -> None:
+    """Pause a work pool: once this has answered, nothing more is handed out."""
+    ask(lambda penstock: penstock.pause_pool(name))
+    print(f"Paused work pool '{name}'")
+
+
+@app.command(epilog=examples("penstock work-pool resume etl"))
+def resume(name: PoolName) -> None:
+    """Resume a paused work pool."""
+    ask(lambda penstock: penstock.resume_pool(name))
+    print(f"Resumed work pool '{name}'")
+
+
+@app.command(epilog=examples("penstock work-pool delete etl", "penstock work-pool delete etl --yes"))
+def delete(name: PoolName, yes: YesOption = False) -> None:
+    """Delete a work pool and its queues.
+
+    Its runs, waiting or in flight, become CANCELLED; workers stop theirs.
+    """
+    if not yes and sys.stdin.isatty():
+        pool = ask(lambda penstock: penstock.read_pool(name))
+        print(
+            f"This deletes the work pool '{pool.name}' and its {len(pool.queues)} work queue(s). Its runs, waiting or "
+            f"in flight, become CANCELLED; workers stop theirs."
+        )
+        typer.confirm("Delete it?", abort=True)
+    ask(lambda penstock: penstock.delete_pool(name))
+    print(f"Deleted work pool '{name}'")
+    print("Its runs, waiting or in flight, become CANCELLED; workers stop theirs.")
+
+
+@app.command(
+    "set-concurrency-limit",
+    context_settings=EITHER_ORDER,
+    epilog=examples("penstock work-pool set-concurrency-limit 5 etl", "penstock work-pool set-concurrency-limit etl 5"),
+)
+def set_limit(
+    limit: Annotated[str, typer.Argument(metavar="LIMIT", help="0 or more.", show_default=False)],
+    name: Annotated[str, typer.Argument(metavar="POOL_NAME", show_default=False)],
+) -> None:
+    """Limit how many runs of a work pool are in flight at the same time."""
+    number, pool = limit_and_name(limit, name, limit_first=True)
+    ask(lambda penstock: penstock.update_pool(pool, concurrency_limit=number))
+    print(f"Set concurrency limit for work pool '{pool}' to {number}")
+
+
+@app.command("clear-concurrency-limit", epilog=examples("penstock work-pool clear-concurrency-limit etl"))
+def clear_limit(name: PoolName) -> None:
+    """Remove the concurrency limit of a work pool."""
+    ask(lambda penstock: penstock.update_pool(name, concurrency_limit=None))
+    print(f"Cleared concurrency limit for work pool '{name}'")
+
+
+def marked(name: str, *, is_paused: bool) -> str:
+    """Mark the name of something paused."""
+    return f"{name} (**)" if is_paused else name
+
+
+async def _exists(penstock: Penstock, name: str) -> bool:
+    try:
+        await penstock.read_pool(name)
+    except NotFound:
+        return False
+    return True

@@ -1,0 +1,151 @@
+"""From the hashes in Redis to the records that readers see; pure."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+from pydantic import BaseModel
+
+from penstock.contracts.pools import Pool, Queue
+from penstock.contracts.runs import Run
+from penstock.contracts.workers import WorkerStatus  # noqa: TC001 - pydantic reads it
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from penstock.contracts.pools import PoolStatus
+
+
+class Worker(BaseModel):
+    """One worker as readers see it.
+
+    Attributes:
+        slots: how many runs it holds at most; ``slots_used`` how many it holds now.
+        queues: names of the queues it serves; empty means all.
+        last_heartbeat: ISO 8601 in UTC, Redis TIME.
+    """
+
+    name: str
+    pool: str
+    type: str
+    status: WorkerStatus
+    slots: int
+    slots_used: int
+    queues: list[str]
+    last_heartbeat: str
+    heartbeat_interval_seconds: float
+    prefetch_seconds: float
+    draining: bool
+    version: str
+    host: str
+    pid: int
+    boot_id: str
+
+
+class InFlight(NamedTuple):
+    """How many runs hold a slot now: in the pool, and per queue name."""
+
+    pool: int
+    queues: dict[str, int]
+
+
+def iso_of_ms(ms: int) -> str:
+    """Spell milliseconds since 1970 as ISO 8601 in UTC, as events do."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def submitted_ms(run_id: str) -> int:
+    """Read the moment of submission out of a run id: the first 48 bits of a version 7 UUID, the submitter's clock."""
+    return int(run_id.replace("-", "")[:12], 16)
+
+
+def status(*, is_paused: bool, online: int) -> PoolStatus:
+    """Derive the status of a pool or queue: it is never stored."""
+    if is_paused:
+        return "PAUSED"
+    return "READY" if online else "NOT_READY"
+
+
+def to_pool(pool_id: str, fields: Mapping[bytes, bytes], online: int, queues: list[Queue]) -> Pool:
+    """Make a pool of its hash.
+
+    Args:
+        pool_id: names the hash.
+        fields: values are JSON texts.
+        online: how many of its workers are ONLINE.
+        queues: by priority.
+    """
+    values = {name.decode(): orjson.loads(text) for name, text in fields.items()}
+    return Pool.model_validate(
+        {**values, "id": pool_id, "queues": queues, "status": status(is_paused=values["is_paused"], online=online)}
+    )
+
+
+def to_queue(queue_id: str, pool_name: str, fields: Mapping[bytes, bytes], online: int) -> Queue:
+    """Make a queue of its hash; its ``pool_id`` is plain text, everything else JSON."""
+    values = {name.decode(): orjson.loads(text) for name, text in fields.items() if name != b"pool_id"}
+    return Queue.model_validate(
+        {**values, "id": queue_id, "pool": pool_name, "status": status(is_paused=values["is_paused"], online=online)}
+    )
+
+
+def to_run(run_id: str, fields: Mapping[bytes, bytes], pool_name: str, queue_name: str) -> Run:
+    """Make a run of its hash and its due time; the names of a deleted pool or queue are ''."""
+    text = {name.decode(): value.decode() for name, value in fields.items() if name != b"spec"}
+
+    # A run that was only submitted keeps no state: what waits by the million must be small.
+    state = text.get("state", "SCHEDULED")
+
+    def ms(name: str) -> int | None:
+        return int(float(text[name])) if text.get(name) else None
+
+    return Run.model_validate(
+        {
+            "id": run_id,
+            "name": text.get("name", ""),
+            "pool": pool_name,
+            "queue": queue_name,
+            "state": state,
+            "state_name": state.capitalize(),
+            "message": text.get("message", ""),
+            "scheduled_time": iso_of_ms(ms("due") or submitted_ms(run_id)),
+            "submitted_ms": submitted_ms(run_id),
+            "claimed_ms": ms("claimed"),
+            "started_ms": ms("started"),
+            "ended_ms": ms("ended"),
+            "worker": text.get("worker") or None,
+            "run_count": int(text.get("run_count") or 0),
+            "epoch": int(text.get("epoch") or 0),
+            "spec": orjson.loads(fields.get(b"spec") or b"{}"),
+        }
+    )
+
+
+def to_worker(pool_name: str, fields: Mapping[bytes, bytes], used: int) -> Worker:
+    """Make a worker of its hash."""
+    text = {name.decode(): value.decode() for name, value in fields.items()}
+
+    def number(name: str) -> float:
+        return float(text.get(name) or 0)
+
+    queues: Any = orjson.loads(text.get("queues") or "[]")
+    return Worker(
+        name=text["name"],
+        pool=pool_name,
+        type=text.get("type", ""),
+        status="ONLINE" if text.get("status") == "ONLINE" else "OFFLINE",
+        slots=int(number("slots")),
+        slots_used=used,
+        # An empty Lua table is spelled {} by cjson.
+        queues=list(queues),
+        last_heartbeat=iso_of_ms(int(number("last_heartbeat_ms"))),
+        heartbeat_interval_seconds=number("interval_ms") / 1000,
+        prefetch_seconds=number("prefetch_ms") / 1000,
+        draining=text.get("draining") == "1",
+        version=text.get("version", ""),
+        host=text.get("host", ""),
+        pid=int(number("pid")),
+        boot_id=text.get("boot_id", ""),
+    )
