@@ -1,0 +1,42 @@
+"""Translate Redis TIME, in which runs are due, into this machine's monotonic clock; wall clocks are never compared."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Final
+
+_SAMPLES: Final = 8
+_FIRST_DELAY: Final = 0.05
+_LONGEST_DELAY: Final = 2.0
+
+
+class RedisClock:
+    """What Redis TIME is by the monotonic clock, as the entry ids of the last heartbeats told.
+
+    Every one is a lower bound: Redis TIME was at least that when its answer arrived. The highest is taken, so a run starts
+    late by the fastest answer's way back, and never early.
+    """
+
+    def __init__(self) -> None:
+        self._offsets_ms: deque[float] = deque(maxlen=_SAMPLES)
+
+    def observe(self, entry_id: str) -> None:
+        """Learn from an entry just appended: the part of its id before the dash is Redis TIME in milliseconds."""
+        self._offsets_ms.append(int(entry_id.partition("-")[0]) - time.monotonic() * 1000)
+
+    def monotonic_at(self, redis_ms: float) -> float:
+        """Say when, by ``time.monotonic()``, Redis TIME reaches ``redis_ms``."""
+        return (redis_ms - self._offset()) / 1000
+
+    def now_ms(self) -> float:
+        """Estimate Redis TIME, milliseconds."""
+        return time.monotonic() * 1000 + self._offset()
+
+    def _offset(self) -> float:
+        return max(self._offsets_ms, default=(time.time() - time.monotonic()) * 1000)
+
+
+def backoff(failures: int) -> float:
+    """Seconds to wait after the n-th failure in a row: 0.05, doubling up to 2."""
+    return min(_FIRST_DELAY * 2.0 ** min(failures - 1, 10), _LONGEST_DELAY)
