@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from penstock.cli import session
-from penstock.cli.local_state import HOME_VARIABLE, clear_state, local_redis_url, read_state, state_file, write_state
+from penstock.client.local_state import (
+    HOME_VARIABLE,
+    REDIS_URL_VARIABLE,
+    clear_state,
+    local_redis_url,
+    read_settings,
+    read_state,
+    state_file,
+    write_state,
+)
+from penstock.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +27,7 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "home"))
-    monkeypatch.delenv(session.REDIS_URL, raising=False)
+    monkeypatch.delenv(REDIS_URL_VARIABLE, raising=False)
     return tmp_path / "home"
 
 
@@ -66,13 +75,13 @@ def test_clearing_removes_it_and_may_be_repeated() -> None:
     assert read_state() is None
 
 
-def test_a_command_uses_the_running_up_only_when_it_was_given_no_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_party_uses_the_running_up_only_when_it_was_given_no_redis(monkeypatch: pytest.MonkeyPatch) -> None:
     write_state({"redis_url": "redis://127.0.0.1:7777/0"})
-    assert session.settings().redis_url == "redis://127.0.0.1:7777/0"
+    assert read_settings(Settings).redis_url == "redis://127.0.0.1:7777/0"
 
-    monkeypatch.setenv(session.REDIS_URL, "redis://10.0.0.7:6379/0")
-    assert session.settings().redis_url == "redis://10.0.0.7:6379/0"
+    monkeypatch.setenv(REDIS_URL_VARIABLE, "redis://10.0.0.7:6379/0")
+    assert read_settings(Settings).redis_url == "redis://10.0.0.7:6379/0"
 
 
 def test_without_either_the_default_is_used() -> None:
-    assert session.settings().redis_url == "redis://127.0.0.1:6379/0"
+    assert read_settings(Settings).redis_url == "redis://127.0.0.1:6379/0"

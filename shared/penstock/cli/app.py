@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from penstock import __version__
 from penstock.cli import dead, errors, events, flow_run, work_pool, work_queue, worker
-from penstock.cli.session import REDIS_URL
+from penstock.client.local_state import REDIS_URL_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +76,7 @@ def root(
         typer.Option(
             "--redis-url",
             metavar="URL",
-            help=f"Where Redis is; overrides {REDIS_URL}. Without both, the running `penstock up` is used.",
+            help=f"Where Redis is; overrides {REDIS_URL_VARIABLE}. Without both, the running `penstock up` is used.",
             show_default=False,
         ),
     ] = None,
@@ -91,15 +91,15 @@ def root(
 
 def _set_for_this_command(ctx: typer.Context, redis_url: str) -> None:
     """Say it through the environment: settings are read there, by the processes a command starts too."""
-    before = os.environ.get(REDIS_URL)
+    before = os.environ.get(REDIS_URL_VARIABLE)
 
     def restore() -> None:
         if before is None:
-            os.environ.pop(REDIS_URL, None)
+            os.environ.pop(REDIS_URL_VARIABLE, None)
         else:
-            os.environ[REDIS_URL] = before
+            os.environ[REDIS_URL_VARIABLE] = before
 
-    os.environ[REDIS_URL] = redis_url
+    os.environ[REDIS_URL_VARIABLE] = redis_url
     ctx.call_on_close(restore)
 
 

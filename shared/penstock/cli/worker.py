@@ -11,7 +11,8 @@ import typer
 from penstock.cli import times
 from penstock.cli.options import AnyPoolOption, OutputOption, PoolOption, examples
 from penstock.cli.output import Output, print_json, print_table
-from penstock.cli.session import ask, settings_of
+from penstock.cli.session import ask
+from penstock.client.local_state import read_settings
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -72,7 +73,7 @@ def start(
     from penstock.worker.start import run_worker  # noqa: PLC0415 - the same
 
     work = run_worker(
-        settings_of(WorkerSettings),
+        read_settings(WorkerSettings),
         pool=pool,
         name=name,
         worker_type=worker_type,

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from redis.exceptions import RedisError
 
 from penstock import keys
+from penstock.bus.cancellation import end_tasks
 from penstock.bus.connection import BLOCK_MS, OUTAGES, redis_now_ms
 from penstock.client.outage import unavailable
 from penstock.contracts.events import Event
@@ -32,7 +33,6 @@ BATCH: Final = 500
 PATIENCE_SECONDS: Final = 30.0
 """How long a follower rides out an outage of Redis before it gives up."""
 RETRY_SECONDS: Final = 0.5
-CANCEL_AGAIN_SECONDS: Final = 0.05
 BEGINNING: Final = "0-0"
 _ENTRY_ID = re.compile(r"\d{1,20}(-\d{1,20})?")
 
@@ -117,7 +117,7 @@ class EventStream:
                     if entries or follow:
                         reads[self._begin(partition, follow=follow)] = partition
         finally:
-            await _stop(set(reads))
+            await end_tasks(reads)
 
     def _begin(self, partition: int, *, follow: bool) -> asyncio.Task[list[Any]]:
         return asyncio.create_task(self._next(partition, follow=follow))
@@ -205,16 +205,6 @@ class EventStream:
             return Event.model_validate_json(fields.get(DATA_FIELD.encode(), b""))
         except ValidationError:
             return None
-
-
-async def _stop(reads: set[asyncio.Task[list[Any]]]) -> None:
-    """End reads at once. Again and again: redis-py swallows a cancellation that comes while it looks at the connection."""
-    left = reads
-    while left:
-        for task in left:
-            task.cancel()
-        _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_SECONDS)
-    await asyncio.gather(*reads, return_exceptions=True)
 
 
 def _entries(answer: Any) -> list[Any]:

@@ -1,6 +1,6 @@
-"""What a running ``penstock up`` leaves for other commands, so that they find its Redis by themselves.
+"""What a running ``penstock up`` leaves for the SDK and other commands, so that they find its Redis by themselves.
 
-``~/.penstock/up.json`` is written by ``penstock up`` and read by every command that was given no Redis;
+``~/.penstock/up.json`` is written by ``penstock up`` and read by whoever was given no Redis;
 ``PENSTOCK_UP_HOME`` moves it.
 """
 
@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
 
+from penstock.settings import Settings
+
 HOME_VARIABLE: Final = "PENSTOCK_UP_HOME"
 FILE_NAME: Final = "up.json"
+REDIS_URL_VARIABLE: Final = "PENSTOCK_REDIS_URL"
+S = TypeVar("S", bound=Settings)
 
 
 def home() -> Path:
@@ -79,3 +83,15 @@ def _is_alive(pid: Any) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def read_settings(kind: type[S]) -> S:
+    """Read settings. Redis is where ``PENSTOCK_REDIS_URL`` says, else where the running ``penstock up`` has it.
+
+    Args:
+        kind: whose settings.
+
+    Raises:
+        BadSettings: a variable is unknown or wrong.
+    """
+    return kind.read(redis_url=None if os.environ.get(REDIS_URL_VARIABLE) else local_redis_url())

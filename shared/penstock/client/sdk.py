@@ -15,6 +15,7 @@ from penstock.bus.connection import check, connect, fixed_partitions, redis_now_
 from penstock.client.admin import Administration, checked
 from penstock.client.dead_letters import DeadLetters
 from penstock.client.events import EventStream
+from penstock.client.local_state import read_settings
 from penstock.client.outage import needs_redis
 from penstock.client.runs import chunks, prepare
 from penstock.contracts.runs import TERMINAL, RunState, SubmitRuns
@@ -56,13 +57,13 @@ class Penstock(Administration):
         """Connect, make sure Redis answers, and close at the end.
 
         Args:
-            settings: None reads the environment.
+            settings: None reads the environment; without PENSTOCK_REDIS_URL there, a running ``penstock up`` is found.
 
         Raises:
             Unavailable: Redis does not answer.
             BadSettings: PENSTOCK_PARTITIONS is set and this installation was started with another number.
         """
-        settings = settings or Settings.read()
+        settings = settings or read_settings(Settings)
         try:
             client = connect(settings.redis_url, retries=1)
         except ValueError as problem:
