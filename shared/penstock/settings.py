@@ -27,6 +27,8 @@ PARTIES: Final = ("POOL_REGISTRY", "HEARTBEAT_MONITOR", "DISPATCHER", "SCHEDULER
 """Who may have variables of their own; a party checks its own and leaves the others' alone."""
 RUN_VARIABLES: Final = ("PENSTOCK_RUN_", "PENSTOCK_PARAM_")
 """What a worker sets for a run's process; a command inside a run is not misled by them."""
+COMPOSE_VARIABLES: Final = frozenset({"PENSTOCK_REDIS_PORT"})
+"""What only compose.yaml reads; somebody who exports it may use the command line beside it."""
 
 
 def _common(name: str) -> Any:
@@ -119,7 +121,11 @@ def _refuse_unknown() -> None:
     for name in os.environ:
         # The reader of the environment does not tell capitals from small letters, so neither does this.
         variable = name.upper()
-        if not variable.startswith(PREFIX) or variable in known or variable.startswith(RUN_VARIABLES):
+        if (
+            not variable.startswith(PREFIX)
+            or variable in known | COMPOSE_VARIABLES
+            or variable.startswith(RUN_VARIABLES)
+        ):
             continue
         party = next((f"{PREFIX}{party}_" for party in PARTIES if variable.startswith(f"{PREFIX}{party}_")), None)
         if party and not any(other.startswith(party) for other in known):

@@ -18,6 +18,7 @@ import structlog
 from redis.exceptions import RedisError, ResponseError
 
 from penstock.bus.broker import consumer_name, create_broker, ensure_group, subscribe
+from penstock.bus.cancellation import end_tasks
 from penstock.bus.connection import OUTAGES, agree_on_partitions, check, connect
 from penstock.bus.delivery import deliver, deliver_each
 from penstock.bus.health import Health, HealthServer
@@ -205,9 +206,7 @@ class Runner:
         try:
             done, _ = await asyncio.wait({*tasks, stop}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (*tasks, stop):
-                task.cancel()
-            await asyncio.gather(*tasks, stop, return_exceptions=True)
+            await end_tasks((*tasks, stop))
         for task in done - {stop}:
             problem = task.exception()
             if isinstance(problem, BadSettings):

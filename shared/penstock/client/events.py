@@ -142,7 +142,7 @@ class EventStream:
             answer = await self._read_behind(name, after)
         else:
             answer = await self._client.xread({name: after}, count=BATCH, block=BLOCK_MS if follow else None)
-        entries = _entries(answer)
+        entries = entries_of(answer)
         if len(entries) == BATCH:
             self._behind.add(partition)
         else:
@@ -207,7 +207,7 @@ class EventStream:
             return None
 
 
-def _entries(answer: Any) -> list[Any]:
+def entries_of(answer: Any) -> list[Any]:
     """The entries of one stream out of XREAD's answer, which is a list of streams in RESP2 and a mapping in RESP3."""
     found = answer.values() if isinstance(answer, dict) else [entries for _, entries in answer or []]
     return [entry for part in found for entry in (part[0] if part and isinstance(part[0], list) else part)]

@@ -1,0 +1,106 @@
+"""``penstock health``: is what runs here ready? Exit code 0 when it is, 1 when not; a container's health check."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from typing import Annotated, Any, Final, Literal, NamedTuple, NoReturn
+
+import typer
+
+from penstock.cli.probe import reasons_of, redis_reasons
+from penstock.client import local_state
+
+DEFAULT_PORT: Final = 8090
+"""Of :class:`penstock.settings.Settings`, which is not imported here: a container asks every few seconds."""
+
+
+class Verdict(NamedTuple):
+    """What one process answered."""
+
+    name: str
+    url: str
+    reasons: list[str]
+
+
+def health(
+    url: Annotated[str | None, typer.Option(help="Ask this one, e.g. http://10.0.0.7:8090.")] = None,
+    service: Annotated[str | None, typer.Option(help="Ask only this process of a running `penstock up`.")] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Ask whether it makes progress, not whether it is ready.")
+    ] = False,
+    output: Annotated[Literal["table", "json"], typer.Option("-o", "--output", help="table or json.")] = "table",
+) -> None:
+    """Ask whether what runs here is ready, and why not.
+
+    Without options: every process of a running `penstock up`, else the service of this container.
+
+
+    Exit code 0: all ready; 1: one is not.
+
+    Example: penstock health --service dispatcher
+    """
+    verdicts = asyncio.run(_ask(url, service, "livez" if live else "readyz"))
+    ok = all(not verdict.reasons for verdict in verdicts)
+    if output == "json":
+        services = [{"name": v.name, "url": v.url, "ok": not v.reasons, "reasons": v.reasons} for v in verdicts]
+        print(json.dumps({"ok": ok, "services": services}))
+    else:
+        _show(verdicts, "live" if live else "ready")
+    raise typer.Exit(0 if ok else 1)
+
+
+def run_alone(arguments: list[str]) -> NoReturn:
+    """Run as a program of its own, without the other commands.
+
+    Args:
+        arguments: what follows ``penstock health``.
+    """
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command()(health)
+    app(args=arguments, prog_name="penstock health")
+    sys.exit(0)
+
+
+async def _ask(url: str | None, service: str | None, path: str) -> list[Verdict]:
+    state = None if url else local_state.read_state()
+    if state is None:
+        base = (url or f"http://127.0.0.1:{os.environ.get('PENSTOCK_HEALTH_PORT', DEFAULT_PORT)}").rstrip("/")
+        asked = base if base.endswith(("/readyz", "/livez")) else f"{base}/{path}"
+        return [Verdict(service or "service", asked, await reasons_of(asked))]
+    services: dict[str, Any] = state.get("services", {})
+    if service is not None and service not in services:
+        known = ", ".join(sorted(services)) or "nothing"
+        return [Verdict(service, "", [f"`penstock up` does not run it; it runs {known}"])]
+    chosen = [service] if service else list(services)
+    reasons = await asyncio.gather(*(_ask_local(state, name, path) for name in chosen))
+    return [
+        Verdict(name, services[name].get("health_url") or "", why) for name, why in zip(chosen, reasons, strict=True)
+    ]
+
+
+async def _ask_local(state: dict[str, Any], name: str, path: str) -> list[str]:
+    about = state["services"][name]
+    if about.get("health_url"):
+        return await reasons_of(f"{about['health_url']}/{path}")
+    return await redis_reasons(int(about["port"]))
+
+
+def _show(verdicts: list[Verdict], word: str) -> None:
+    if len(verdicts) == 1:
+        (verdict,) = verdicts
+        print(
+            f"{verdict.name}: {word}"
+            if not verdict.reasons
+            else f"{verdict.name}: not {word}: {'; '.join(verdict.reasons)}"
+        )
+        return
+    from rich.console import Console  # noqa: PLC0415 - a container's check never gets here
+    from rich.table import Table  # noqa: PLC0415 - the same
+
+    table = Table("Process", word.capitalize(), "Why not", "URL")
+    for verdict in verdicts:
+        table.add_row(verdict.name, "no" if verdict.reasons else "yes", "; ".join(verdict.reasons), verdict.url)
+    Console().print(table)
