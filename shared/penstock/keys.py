@@ -115,6 +115,17 @@ def key(partition: int, family: str, ident: str = "") -> str:
     return f"penstock:{{{partition}}}:{template.replace('{}', ident)}"
 
 
+def address(family: str, partition: str = "{partition}", ident: str = "") -> str:
+    """Spell where the keys of a family lie, for documents: names in braces stand where values go.
+
+    Args:
+        family: a name of :data:`FAMILIES`.
+        partition: what stands for the hash tag, braces included (``{0}``).
+        ident: what stands for the id the family takes.
+    """
+    return f"penstock:{partition}:{FAMILIES[family].replace('{}', ident)}"
+
+
 def partition_of_pool(pool_name: str, partitions: int) -> int:
     """Say which partition a pool lives in: CRC-32 (IEEE, as in zlib) of the UTF-8 name, modulo the partitions.
 

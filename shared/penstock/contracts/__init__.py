@@ -1,4 +1,4 @@
 """The messages, one module per noun; nothing else.
 
-``MESSAGES`` maps the ``type`` of every message to its model; streams say who sends which.
+The catalogue maps the ``type`` of every message to its model and says on which stream it travels, from whom to whom.
 """

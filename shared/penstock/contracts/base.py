@@ -6,7 +6,15 @@ import re
 import unicodedata
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    WithJsonSchema,
+    model_serializer,
+)
 
 FORBIDDEN_IN_NAMES: Final = "/%&><"
 """Prefect's rule for pool and queue names; a slash also separates a pool from a worker in keys."""
@@ -33,7 +41,9 @@ def check_name(name: str) -> str:
         raise ValueError(f"a name has at most {MAX_NAME_LENGTH} characters, this one {len(name)}")
     found = sorted(set(name) & set(FORBIDDEN_IN_NAMES))
     if found:
-        raise ValueError(f"the name {name!r} contains {' '.join(found)}; none of {' '.join(FORBIDDEN_IN_NAMES)} is allowed")
+        raise ValueError(
+            f"the name {name!r} contains {' '.join(found)}; none of {' '.join(FORBIDDEN_IN_NAMES)} is allowed"
+        )
     if _CONTROL.search(name):
         raise ValueError(f"the name {name!r} contains a control character")
     return name
@@ -44,7 +54,15 @@ def is_reserved(name: str) -> bool:
     return name.lower().startswith(RESERVED_PREFIX)
 
 
-Name = Annotated[str, AfterValidator(check_name)]
+_NAME_CHARACTER: Final = rf"[^{FORBIDDEN_IN_NAMES}\x00-\x1f\x7f]"
+Name = Annotated[
+    str,
+    AfterValidator(check_name),
+    WithJsonSchema(
+        {"type": "string", "pattern": rf"^{_NAME_CHARACTER}*[^{FORBIDDEN_IN_NAMES}\x00-\x1f\x7f\s]{_NAME_CHARACTER}*$"}
+    ),
+]
+"""What a schema cannot say: at most :data:`MAX_NAME_LENGTH` characters after normalising."""
 Limit = Annotated[int, Field(ge=0, le=MAX_LIMIT, strict=True)]
 """A concurrency limit; 0 hands out nothing, None (no limit) is spelled ``Limit | None``."""
 Priority = Annotated[int, Field(ge=1, le=MAX_LIMIT, strict=True)]

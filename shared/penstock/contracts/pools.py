@@ -21,7 +21,8 @@ Description = Annotated[str, Field(max_length=10_000)]
 class CreatePool(Command):
     """Create a pool and its default queue. Answers with the whole pool (:class:`Pool`).
 
-    ``if_missing`` answers an existing pool of the same type instead of refusing; ``overwrite`` updates an existing one.
+    ``if_missing`` answers an existing pool of the same type instead of refusing; ``overwrite`` updates an existing one, and
+    with ``is_paused`` pauses it; it never resumes one.
     """
 
     type: Literal["create_pool"] = "create_pool"

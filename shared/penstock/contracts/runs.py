@@ -72,7 +72,9 @@ class RunSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     entrypoint: Annotated[str, Field(max_length=1000)] | None = None
-    command: Annotated[list[str], Field(min_length=1, max_length=1000)] | Annotated[str, Field(min_length=1)] | None = None
+    command: Annotated[list[str], Field(min_length=1, max_length=1000)] | Annotated[str, Field(min_length=1)] | None = (
+        None
+    )
     parameters: Json = Field(default_factory=dict)
     env: dict[str, str | None] = Field(default_factory=dict)
     working_dir: str | None = None
