@@ -98,7 +98,7 @@ class Reclaimer:
             await deliver(self._client, self._subscription, [entry], deliveries + 1)
         except OUTAGES:
             raise
-        except Exception as problem:
+        except Exception as problem:  # noqa: BLE001 - a bug in a handler must not stop the reclaimer of the others
             await self._give_up_or_wait(entry, deliveries + 1, problem)
             return 0
         await self._client.xack(self._stream, group, message_id)

@@ -104,7 +104,7 @@ class Runner:
                 await self._prepare()
                 await self._serve(server)
         except BadSettings as problem:
-            log.error("cannot start", error=str(problem))
+            log.error("cannot start", error=str(problem))  # noqa: TRY400 - the message says it all
             code = EX_CONFIG
         except (Unavailable, Broken, *OUTAGES, RedisError) as problem:
             log.critical("stopping: a part failed for good", error=str(problem))
@@ -251,12 +251,12 @@ def main(name: str, settings_class: type[Settings], build: Callable[[Any, Redis,
         settings_class: read from the environment.
         build: makes the service from its settings, a client and its health.
     """
-    import uvloop
+    import uvloop  # noqa: PLC0415 - only processes that run a loop pay for it
 
     try:
         settings = settings_class.read()
     except BadSettings as problem:
-        print(f"{name}: {problem}", file=sys.stderr)
+        print(f"{name}: {problem}", file=sys.stderr)  # noqa: T201 - logging is not configured yet
         sys.exit(EX_CONFIG)
     configure_logs(settings, name)
 

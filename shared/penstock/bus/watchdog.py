@@ -39,7 +39,7 @@ BATCH_SECONDS: Final = 60.0
 """A handler may have one batch in hand this long before the subscriber counts as stuck."""
 
 
-class Broken(PenstockError):
+class Broken(PenstockError):  # noqa: N818 - named like the rest of the tree
     """A part of the service failed for good; only a person can help."""
 
 
@@ -122,7 +122,7 @@ class Watchdog:
         for watched, answer in zip(self.watched, await pipe.execute(raise_on_error=False), strict=True):
             if isinstance(answer, Exception):
                 _raise_unless_missing(watched, answer)
-                answer = []
+                answer = []  # noqa: PLW2901 - a stream that does not exist has no groups
             name = watched.subscription.group.encode()
             found.append(next((about for about in answer if about["name"] == name), None))
         return found

@@ -22,7 +22,7 @@ _MACHINERY = (__file__, "<frozen importlib._bootstrap_external>", "<frozen impor
 def die_with(parent: int) -> None:
     """Have the kernel kill this process when the worker's ends (Linux); the guardian does it for grandchildren too."""
     if sys.platform == "linux":
-        import ctypes
+        import ctypes  # noqa: PLC0415 - only where it is used
 
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _SIGKILL)
     if os.getppid() != parent:
@@ -34,7 +34,7 @@ class Progress:
 
     def __init__(self, pipe: int) -> None:
         # Not for grandchildren, and closed by exec.
-        os.set_inheritable(pipe, False)
+        os.set_inheritable(pipe, False)  # noqa: FBT003 - positional only
         self._pipe = pipe
 
     def say(self, said: str, message: str = "") -> None:
@@ -48,14 +48,14 @@ class Progress:
         """Say why the run failed, show the traceback on stderr, end the process."""
         self.say("failed", message)
         if problem is not None:
-            import traceback
+            import traceback  # noqa: PLC0415 - costs more than everything above
 
             trace = problem.__traceback__
             while trace and trace.tb_frame.f_code.co_filename in _MACHINERY:
                 trace = trace.tb_next
             traceback.print_exception(type(problem), problem, trace)
         else:
-            print(message, file=sys.stderr)
+            print(message, file=sys.stderr)  # noqa: T201 - the run's own output
         sys.exit(1)
 
 
@@ -63,23 +63,23 @@ def word(problem: BaseException) -> str:
     """Spell an exception as its traceback's last line would."""
     try:
         text = str(problem)
-    except Exception:
+    except Exception:  # noqa: BLE001 - a broken __str__ must not hide the failure
         text = "<exception str() failed>"
     return f"{type(problem).__name__}: {text}" if text else type(problem).__name__
 
 
 def load(path: str, function: str, progress: Progress) -> object:
     """Import a file under its own name and find the function in it."""
-    import importlib.machinery
-    import importlib.util
+    import importlib.machinery  # noqa: PLC0415 - a command needs none of it
+    import importlib.util  # noqa: PLC0415 - the same
 
-    if not os.path.isfile(path):
+    if not os.path.isfile(path):  # noqa: PTH113 - pathlib costs 5 ms
         progress.fail(
             f"Entrypoint {path}:{function} does not exist: no such file (worker's host: {os.uname().nodename})"
         )
-    sys.path.insert(0, os.path.dirname(path))
+    sys.path.insert(0, os.path.dirname(path))  # noqa: PTH120
     sys.argv = [path]
-    stem = os.path.basename(path).partition(".")[0]
+    stem = os.path.basename(path).partition(".")[0]  # noqa: PTH119
     # A file called json.py must not become everybody's `json`.
     name = f"flow_{stem}" if stem in sys.modules or stem in sys.stdlib_module_names else stem
     loader = importlib.machinery.SourceFileLoader(name, path)
@@ -91,7 +91,7 @@ def load(path: str, function: str, progress: Progress) -> object:
     sys.modules[name] = module
     try:
         loader.exec_module(module)
-    except Exception as problem:
+    except Exception as problem:  # noqa: BLE001 - whatever the file does
         progress.fail(f"Cannot load {path}: {word(problem)}", problem)
     found = getattr(module, function, None)
     if not callable(found):
@@ -109,7 +109,7 @@ def call(function: object, parameters: dict[str, object]) -> None:
     """Call a plain or an async function."""
     result = function(**parameters)  # type: ignore[operator]
     if hasattr(result, "__await__"):
-        import asyncio
+        import asyncio  # noqa: PLC0415 - 40 ms that plain functions need not pay
 
         async def whole() -> None:
             await result
@@ -125,7 +125,7 @@ def run_function(job: dict[str, object], progress: Progress) -> None:
     progress.say("started")
     try:
         call(function, job["parameters"])  # type: ignore[arg-type]
-    except Exception as problem:
+    except Exception as problem:  # noqa: BLE001 - whatever the function does
         trace = problem.__traceback__
         if isinstance(problem, TypeError) and trace and trace.tb_next and trace.tb_next.tb_next is None:
             # Raised by the call itself: no frame of the function was ever entered.
@@ -136,7 +136,7 @@ def run_function(job: dict[str, object], progress: Progress) -> None:
 
 def run_command(job: dict[str, object], progress: Progress) -> None:
     """Become the command."""
-    import signal
+    import signal  # noqa: PLC0415 - a plain function needs none of it
 
     wait_until(float(job["start_at"]))  # type: ignore[arg-type]
     # Python ignores these two at its start; the command shall find the defaults.
@@ -145,7 +145,7 @@ def run_command(job: dict[str, object], progress: Progress) -> None:
     command: list[str] = job["command"]  # type: ignore[assignment]
     progress.say("started")
     try:
-        os.execvp(command[0], command)
+        os.execvp(command[0], command)  # noqa: S606 - without a shell, on purpose
     except FileNotFoundError:
         progress.fail(f"Command not found: {command[0]!r} (PATH={os.environ.get('PATH', '')})")
     except (OSError, ValueError) as problem:

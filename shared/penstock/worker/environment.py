@@ -78,10 +78,10 @@ def instruction(job: Job, start_dir: str) -> dict[str, Any]:
     if spec.entrypoint is None:
         return {"command": _words(spec.command or ""), "start_at": job.start_at}
     path, _, function = spec.entrypoint.rpartition(":")
-    folder = os.path.join(start_dir, spec.working_dir or "")
+    folder = os.path.join(start_dir, spec.working_dir or "")  # noqa: PTH118 - stays text on its way to the child
     return {
         "command": None,
-        "path": os.path.normpath(os.path.join(folder, path)),
+        "path": os.path.normpath(os.path.join(folder, path)),  # noqa: PTH118
         "function": function,
         "parameters": spec.parameters,
         "start_at": job.start_at,

@@ -240,9 +240,9 @@ class _Watcher:
         self._stream_output = stream_output
 
     def started(self, at_ms: int) -> None:
-        self._hands._started(self._held, at_ms)
+        self._hands._started(self._held, at_ms)  # noqa: SLF001 - the other half of the same thing
 
     async def printed(self, source: Source, lines: list[str]) -> None:
         if self._stream_output:
-            self._hands._console.say(f"{self._held.run.name} | {line}" for line in lines)
-        await self._hands._shipper.add(self._held.run.id, source, lines)
+            self._hands._console.say(f"{self._held.run.name} | {line}" for line in lines)  # noqa: SLF001 - as above
+        await self._hands._shipper.add(self._held.run.id, source, lines)  # noqa: SLF001 - as above

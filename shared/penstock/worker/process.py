@@ -94,8 +94,8 @@ class ProcessType:
         if job.spec.working_dir is None:
             temporary = folder = tempfile.mkdtemp(prefix="penstock-run-")
         else:
-            folder = os.path.join(self._start_dir, job.spec.working_dir)
-            if not Path(folder).is_dir():
+            folder = os.path.join(self._start_dir, job.spec.working_dir)  # noqa: PTH118
+            if not Path(folder).is_dir():  # noqa: ASYNC240 - as blocking as starting a process is
                 raise CannotStart(
                     f"working directory {folder} does not exist on the worker's host {os.uname().nodename}"
                 )

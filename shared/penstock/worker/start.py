@@ -64,7 +64,7 @@ async def run_worker(
         Unavailable: Redis does not answer, or (``run_once``) no service does.
         BadSettings: partitions disagree, or the health port is taken.
     """
-    from penstock.client import Penstock
+    from penstock.client import Penstock  # noqa: PLC0415 - the SDK is needed only to join
 
     # Values given here obey the rules of the settings.
     settings = _with(settings, limit=limit, prefetch_seconds=prefetch_seconds)
