@@ -108,7 +108,7 @@ def explain(problem: ValidationError) -> str:
     return "; ".join(parts)
 
 
-class _Unreadable(Exception):  # noqa: N818 - a verdict, not a failure
+class _Unreadable(Exception):
     """An entry is no message; the text says why."""
 
 

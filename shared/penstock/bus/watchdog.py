@@ -39,7 +39,7 @@ BATCH_SECONDS: Final = 60.0
 """A handler may have one batch in hand this long before the subscriber counts as stuck."""
 
 
-class Broken(PenstockError):  # noqa: N818 - named like the rest of the tree
+class Broken(PenstockError):
     """A part of the service failed for good; only a person can help."""
 
 

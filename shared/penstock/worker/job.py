@@ -63,7 +63,7 @@ class Execution(Protocol):
         """End it at once."""
 
 
-class CannotStart(Exception):  # noqa: N818 - named as a statement, like all errors here
+class CannotStart(Exception):
     """The run cannot be executed as its specification says; it is FAILED with this message."""
 
 
