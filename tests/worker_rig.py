@@ -15,7 +15,7 @@ from penstock import keys
 from penstock.bus.entries import entry_fields
 from penstock.bus.health import Health
 from penstock.contracts.runs import new_run_id
-from penstock.contracts.workers import AcceptWorker, AssignedRun, AssignRuns, RevokeRuns
+from penstock.contracts.workers import AcceptWorker, AssignedRun, AssignRuns, RevokedRun, RevokeRuns
 from penstock.worker.console import Console
 from penstock.worker.identity import Identity
 from penstock.worker.process import ProcessType
@@ -119,7 +119,7 @@ class Rig:
         await self.send(AssignRuns(boot_id=boot_id or self.identity.boot_id, pool=POOL, runs=list(runs)))
 
     async def revoke(self, *runs: AssignedRun) -> None:
-        await self.send(RevokeRuns(runs=[run.id for run in runs]))
+        await self.send(RevokeRuns(runs=[RevokedRun(id=run.id, epoch=run.epoch) for run in runs]))
 
     async def reports(self, run: AssignedRun | None = None) -> list[dict[str, Any]]:
         messages = await read_messages(self.client, "dispatch")

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Final
 
+from services.dispatcher.store import DUE_AT_ONCE
+
 if TYPE_CHECKING:
     from penstock.bus.health import Health
     from services.dispatcher.store import DispatchStore
@@ -59,6 +61,8 @@ class DueClock:
             claimed = await self._store.claim_runs(partition, due)
             known = [claim.next_due_ms for claim in claimed if claim.next_due_ms is not None]
             next_ms = min([*known, *([next_ms] if next_ms is not None else [])], default=None)
+        if len(due) == DUE_AT_ONCE:
+            return 0.0  # there may be more that is due already
         if next_ms is None:
             return LOOK_AGAIN_SECONDS
         self._next_ms[partition] = next_ms

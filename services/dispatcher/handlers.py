@@ -87,9 +87,9 @@ class DispatchHandlers:
             return []
         accepted = [run.id for run, word in zip(message.runs, words, strict=True) if word in ("accepted", "known")]
         refused = [
-            {"run": run.id, "code": "not_found", "message": f"work queue '{run.queue}' does not exist"}
+            {"run": run.id, **_refusal(run.queue, word, delivery.partition)}
             for run, word in zip(message.runs, words, strict=True)
-            if word == "unknown_queue"
+            if word in ("unknown_queue", "foreign")
         ]
         malformed = [_malformed(letter) for letter in delivery.bad]
         log.info("submitted", pool=message.pool, accepted=len(accepted), refused=len(refused) + len(malformed))
@@ -170,6 +170,16 @@ class DispatchHandlers:
     async def _refuse(self, delivery: Delivery[SubmitRuns], code: str, message: str, hint: str) -> None:
         error = ReplyError(code=code, message=message, hint=hint)
         await answer(self._client, delivery.partition, Reply(id=delivery.message.id, ok=False, error=error))
+
+
+def _refusal(queue: str, word: str, partition: int) -> dict[str, str]:
+    """Say why one run of a submission was not accepted."""
+    if word == "unknown_queue":
+        return {"code": "not_found", "message": f"work queue '{queue}' does not exist"}
+    return {
+        "code": "invalid",
+        "message": f"the id must end in {partition:04x}, the partition of its pool in hexadecimal digits",
+    }
 
 
 def _malformed(letter: DeadLetter) -> dict[str, str]:

@@ -7,18 +7,20 @@ from typing import Literal
 
 from penstock.contracts.runs import TERMINAL
 
-Submission = Literal["unknown_pool", "expired", "unknown_queue", "known", "accepted"]
+Submission = Literal["unknown_pool", "expired", "unknown_queue", "foreign", "known", "accepted"]
 
 
-def submission(*, pool_exists: bool, expired: bool, queue_exists: bool, run_exists: bool) -> Submission:
+def submission(*, pool_exists: bool, expired: bool, at_home: bool, queue_exists: bool, run_exists: bool) -> Submission:
     """Decide what becomes of one submitted run."""
     if not pool_exists:
         return "unknown_pool"
     if expired:
         return "expired"
-    if not queue_exists:
-        return "unknown_queue"
-    return "known" if run_exists else "accepted"
+    if not at_home:
+        return "foreign"
+    if run_exists:
+        return "known"
+    return "accepted" if queue_exists else "unknown_queue"
 
 
 def applies(seq: int, stored_seq: int | None) -> bool:

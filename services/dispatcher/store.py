@@ -31,7 +31,11 @@ CANCEL_IN_FLIGHT = lua.load("services.dispatcher", "cancel_in_flight")
 
 CLAIM_AT_ONCE: Final = 100
 """Runs handed out by one script call: enough to make a call cheap per run, short enough not to hold up Redis (about 3 ms)."""
+CLAIM_BYTES: Final = 500_000
+"""About what one assignment may carry; runs with large parameters are handed out in several."""
 CANCEL_AT_ONCE: Final = 200
+DUE_AT_ONCE: Final = 100
+"""Pools looked at in one round of the due clock."""
 
 CLAIMED = Counter("penstock_claims_total", "Runs handed out")
 FENCED = Counter("penstock_fenced_reports_total", "Reports refused because the claim was no longer the worker's")
@@ -72,6 +76,7 @@ class DispatchStore:
                 partition,
                 pool=message.pool,
                 deadline=message.deadline,
+                home=partition,
                 rest=_submitted(message),
             )
             for message in messages
@@ -144,7 +149,7 @@ class DispatchStore:
     async def due_pools(self, partition: int) -> tuple[list[str], int | None, int]:
         """Read which pools have something due by now, when the next one has, and Redis TIME (both ms)."""
         now_ms = await redis_now_ms(self._client)
-        rows: Any = await self._client.zrange(keys.key(partition, "due"), 0, 99, withscores=True)
+        rows: Any = await self._client.zrange(keys.key(partition, "due"), 0, DUE_AT_ONCE - 1, withscores=True)
         due = [name.decode() for name, at in rows if at <= now_ms]
         later = [int(at) for _, at in rows if at > now_ms]
         return due, min(later, default=None), now_ms
@@ -168,17 +173,20 @@ class DispatchStore:
             cancelled += await self._cancel_waiting(
                 partition, message.pool_id, message.pool, message.worker_type, queue, reason
             )
-        return cancelled + int(
+        while count := int(
             await CANCEL_IN_FLIGHT(
                 self._client,
                 partition,
                 pool=message.pool,
                 pool_id=message.pool_id,
                 message=reason,
+                max_runs=CANCEL_AT_ONCE,
                 retention=self._retention,
                 kept=self._kept,
             )
-        )
+        ):
+            cancelled += count
+        return cancelled
 
     async def _cancel_waiting(
         self, partition: int, pool_id: str, pool: str, worker_type: str, queue: QueueGone, reason: str
@@ -232,7 +240,9 @@ class DispatchStore:
         return results, claims
 
     def _claim(self, partition: int, pool: str) -> lua.Call:
-        return CLAIM_RUNS.bind(partition, pool=pool, max_runs=CLAIM_AT_ONCE, nonce=secrets.token_hex(16))
+        return CLAIM_RUNS.bind(
+            partition, pool=pool, max_runs=CLAIM_AT_ONCE, max_bytes=CLAIM_BYTES, nonce=secrets.token_hex(16)
+        )
 
 
 def _submitted(message: SubmitRuns) -> Iterable[lua.Value]:

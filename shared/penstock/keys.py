@@ -37,7 +37,7 @@ pool_prefetch         ZSET    dispatcher          announced workers by prefetch 
 slots                 HASH    dispatcher          what a worker announced, ``<pool id>/<worker name>``
 slots_in_flight       SET     dispatcher          run ids a worker holds
 related               STRING  dispatcher          one queue: JSON of the resources its runs' events are related to
-due                   ZSET    dispatcher          pool id by the next moment something falls due, ms
+due                   ZSET    dispatcher          pool name by the next moment something falls due, ms
 ====================  ======  ==================  ============================================================
 """
 

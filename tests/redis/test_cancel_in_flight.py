@@ -47,7 +47,8 @@ async def test_workers_are_told_to_stop_what_they_hold(client: Redis, store: Dis
 
     revoked = (await read_messages(client, "inbox", "etl/w1"))[-1]
     assert revoked["type"] == "revoke_runs"
-    assert sorted(revoked["runs"]) == sorted(run_ids)
+    assert sorted(run["id"] for run in revoked["runs"]) == sorted(run_ids)
+    assert {run["epoch"] for run in revoked["runs"]} == {1}
 
 
 async def test_a_late_report_for_a_cancelled_run_is_fenced(client: Redis, store: DispatchStore) -> None:
@@ -73,3 +74,13 @@ async def test_nothing_of_the_dispatchers_outlives_a_deleted_pool_without_an_exp
     permanent = {name async for name in client.scan_iter("*") if await client.ttl(name) == -1}
 
     assert permanent == {keys.key(0, "events").encode(), keys.key(0, "event_ledger").encode()} & permanent
+
+
+async def test_more_runs_in_flight_than_one_call_takes_are_all_cancelled(client: Redis, store: DispatchStore) -> None:
+    pool = await define_pool(client, "etl")
+    await announce(store, pool, slots=450)
+    run_ids = await submit(store, "etl", count=450)
+
+    assert await store.cancel_pool(0, await delete_definition(client, pool)) == 450
+
+    assert {await state_of(client, run_id) for run_id in run_ids} == {"CANCELLED"}

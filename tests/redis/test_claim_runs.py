@@ -389,7 +389,7 @@ async def _compare(
     expected = plan_claims(now_ms, state, queue_states_now, worker_states_now, max_runs)
 
     call = store._claim(0, "p")
-    answer = await call.script(client, 0, pool="p", max_runs=max_runs, nonce="nonce")
+    answer = await call.script(client, 0, pool="p", max_runs=max_runs, max_bytes=1_000_000, nonce="nonce")
 
     told = {
         worker.name: [run["id"] for run in await assigned(client, "p", worker.name)] for worker in worker_states_now
@@ -430,3 +430,18 @@ def _still_looked_at(
 
 def _json(value: int | None) -> str:
     return "null" if value is None else str(value)
+
+
+async def test_runs_with_large_parameters_are_handed_out_in_several_messages_of_bounded_size(
+    client: Redis, store: DispatchStore
+) -> None:
+    pool = await define_pool(client, "etl")
+    spec = RunSpec(command=["true"], parameters={"text": "x" * 100_000})
+    runs = [SubmittedRun(id=new_run_id(0), name="large", spec=spec) for _ in range(12)]
+    await store.submit_runs(0, [SubmitRuns(pool="etl", runs=runs)])
+
+    await announce(store, pool, slots=100)
+
+    messages = [message for message in await read_messages(client, "inbox", "etl/w1") if "runs" in message]
+    assert [run["id"] for message in messages for run in message["runs"]] == [run.id for run in runs]
+    assert max(len(message["runs"]) for message in messages) == 5

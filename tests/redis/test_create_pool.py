@@ -6,6 +6,7 @@ import pytest
 
 from penstock import keys
 from penstock.contracts.pools import CreatePool, Pool
+from penstock.templates import default_template
 from tests.registering import Registry, assert_again_is_silent
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ def registry(client: Redis) -> Registry:
 
 
 async def test_a_new_pool_has_a_default_queue_of_priority_one_and_is_answered_whole(registry: Registry) -> None:
-    template = {"variables": {"b": [], "a": {}}, "job_configuration": {"n": 12345678901234567890123}}
+    template = {"variables": {"properties": {"a": {}, "b": {"enum": [[], {}]}}}, "job_configuration": {"n": 2**64 - 1}}
 
     created = await registry.pool(
         worker_type="docker",
@@ -138,6 +139,57 @@ async def test_overwrite_changes_the_existing_pool_as_an_update_does(registry: R
         "updates": {"concurrency_limit": {"from": 5, "to": 9}},
     }
     assert len(await registry.definitions()) == 1
+
+
+async def test_overwrite_pauses_an_existing_pool_and_publishes_paused_after_what_else_changed(
+    registry: Registry,
+) -> None:
+    await registry.pool(concurrency_limit=5)
+    await registry.forget()
+
+    after = await registry.result(CreatePool(pool="etl", concurrency_limit=9, is_paused=True, overwrite=True))
+
+    assert (after["is_paused"], after["status"], after["concurrency_limit"]) == (True, "PAUSED", 9)
+    assert await registry.names() == ["work-pool.updated etl", "work-pool.paused etl"]
+    assert len(await registry.definitions()) == 1
+
+
+async def test_overwrite_that_only_pauses_is_told_to_the_readers_of_definitions(registry: Registry) -> None:
+    await registry.pool(concurrency_limit=5)
+    await registry.forget()
+
+    await registry.result(CreatePool(pool="etl", concurrency_limit=5, is_paused=True, overwrite=True))
+
+    assert await registry.names() == ["work-pool.paused etl"]
+    assert len(await registry.definitions()) == 1
+
+
+async def test_overwrite_of_a_paused_pool_leaves_it_paused_in_silence(registry: Registry) -> None:
+    pool = await registry.pool(is_paused=True, concurrency_limit=5)
+    await registry.forget()
+
+    for is_paused in (True, False):
+        again = CreatePool(pool="etl", concurrency_limit=5, is_paused=is_paused, overwrite=True)
+        assert await registry.result(again) == pool
+    assert await registry.quiet()
+
+
+async def test_the_default_template_survives_the_script_value_by_value(registry: Registry) -> None:
+    template = default_template("process")
+
+    created = await registry.pool(base_job_template=template)
+    await registry.forget()
+
+    assert created["base_job_template"] == template
+    again = CreatePool(pool="etl", base_job_template=template, overwrite=True)
+    assert await registry.result(again) == created
+    assert await registry.quiet()
+
+
+async def test_if_missing_does_not_pause_an_existing_pool(registry: Registry) -> None:
+    pool = await registry.pool()
+
+    assert await registry.result(CreatePool(pool="etl", is_paused=True, if_missing=True)) == pool
 
 
 async def test_overwrite_with_the_same_fields_is_silent(registry: Registry) -> None:

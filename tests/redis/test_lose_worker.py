@@ -8,7 +8,7 @@ from penstock import keys
 from services.dispatcher.rules import after_loss
 from tests.definitions import define_pool
 from tests.dispatching import announce, assigned, in_flight, lose, report, state_of, submit
-from tests.support import read_events
+from tests.support import read_events, read_messages
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -141,6 +141,23 @@ async def test_losing_a_worker_twice_takes_nothing_the_second_time(client: Redis
     assert await lose(store, pool) == 0
 
     assert await read_events(client) == before
+
+
+async def test_a_worker_that_comes_back_is_told_to_stop_what_crashed_in_its_absence(
+    client: Redis, store: DispatchStore
+) -> None:
+    pool = await define_pool(client, "etl")
+    await announce(store, pool, slots=1)
+    await submit(store, "etl")
+    (run,) = await assigned(client, "etl")
+    await report(store, "etl", run, "RUNNING")
+    await lose(store, pool)
+    await announce(store, pool, slots=1)
+
+    assert await report(store, "etl", run, "COMPLETED") == "fenced"
+
+    revoked = (await read_messages(client, "inbox", "etl/w1"))[-1]
+    assert revoked == {"type": "revoke_runs", "runs": [{"id": run["id"], "epoch": 1}]}
 
 
 async def test_a_worker_that_comes_back_under_its_old_life_gets_work_again(client: Redis, store: DispatchStore) -> None:

@@ -136,10 +136,25 @@ class TestReports:
 
     async def test_a_fenced_worker_is_told_to_stop_the_run(self, client: Redis, store: DispatchStore) -> None:
         run = await claimed(client, store)
+        await report(store, "etl", run, "SCHEDULED")
 
-        await report(store, "etl", {**run, "token": "old"}, "RUNNING")
+        await report(store, "etl", run, "RUNNING")
 
-        assert (await read_messages(client, "inbox", "etl/w1"))[-1] == {"type": "revoke_runs", "runs": [run["id"]]}
+        revoked = (await read_messages(client, "inbox", "etl/w1"))[-1]
+        assert revoked == {"type": "revoke_runs", "runs": [{"id": run["id"], "epoch": 1}]}
+
+    @pytest.mark.parametrize("change", [{"token": "stolen"}, {"epoch": 7}])
+    async def test_a_valid_claim_is_never_revoked_whatever_is_reported_of_it(
+        self, client: Redis, store: DispatchStore, change: Any
+    ) -> None:
+        run = await claimed(client, store)
+
+        await report(store, "etl", {**run, **change}, "RUNNING")
+
+        assert [message["type"] for message in await read_messages(client, "inbox", "etl/w1")] == [
+            "accept_worker",
+            "assign_runs",
+        ]
 
     async def test_a_stranger_who_reports_gets_no_inbox(self, client: Redis, store: DispatchStore) -> None:
         run = await claimed(client, store)

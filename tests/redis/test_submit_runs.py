@@ -140,3 +140,15 @@ async def test_a_waiting_run_with_300_bytes_of_parameters_takes_at_most_700_byte
     of_place: Any = await client.memory_usage(keys.key(0, "waiting", pool.queues["default"]), samples=0)
 
     assert of_hash + of_place / 500 <= 700
+
+
+async def test_a_run_whose_id_names_another_partition_is_not_accepted_for_nobody_would_find_it(
+    client: Redis, store: DispatchStore
+) -> None:
+    await define_pool(client, "etl")
+    foreign = one().model_copy(update={"id": new_run_id(7)})
+
+    answers, _ = await store.submit_runs(0, [SubmitRuns(pool="etl", runs=[foreign, one()])])
+
+    assert answers == [["foreign", "accepted"]]
+    assert await client.exists(keys.key(0, "run", foreign.id)) == 0

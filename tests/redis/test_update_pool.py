@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from penstock.contracts.pools import PoolChanges, UpdatePool
+from penstock.templates import default_template
 from tests.registering import Registry, assert_again_is_silent
 
 if TYPE_CHECKING:
@@ -55,6 +56,18 @@ async def test_a_template_and_the_policy_for_lost_workers_can_change(registry: R
     }
 
 
+async def test_an_empty_template_takes_the_template_away(registry: Registry) -> None:
+    template = default_template("process")
+    await registry.pool(base_job_template=template)
+    await registry.forget()
+
+    after = await registry.result(UpdatePool(pool="etl", changes=PoolChanges(base_job_template={})))
+
+    assert after["base_job_template"] == {}
+    (event,) = await registry.events()
+    assert event["payload"]["updates"] == {"base_job_template": {"from": template, "to": {}}}
+
+
 async def test_null_takes_a_limit_away_and_what_is_not_given_stays(registry: Registry) -> None:
     await registry.pool(concurrency_limit=5, description="stays", max_attempts=9)
     await registry.forget()
@@ -67,10 +80,11 @@ async def test_null_takes_a_limit_away_and_what_is_not_given_stays(registry: Reg
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"concurrency_limit": 5}, {"base_job_template": {"job_configuration": {}, "variables": {"a": 1}}}]
+    "changes",
+    [{}, {"concurrency_limit": 5}, {"base_job_template": {"job_configuration": {}, "variables": {"title": "a"}}}],
 )
 async def test_nothing_different_is_answered_and_silent(registry: Registry, changes: dict[str, object]) -> None:
-    template = {"variables": {"a": 1}, "job_configuration": {}}
+    template = {"variables": {"title": "a"}, "job_configuration": {}}
     pool = await registry.pool(concurrency_limit=5, base_job_template=template)
     await registry.forget()
 

@@ -271,3 +271,44 @@ async def test_many_pools_in_one_batch_each_get_their_own(client: Redis, dispatc
 
     for name in ("a", "b", "c"):
         assert len(await assigned(client, name)) == 1
+
+
+async def test_a_run_id_of_another_partition_is_refused_with_the_digits_it_needs(
+    client: Redis, dispatcher: Service
+) -> None:
+    await define_pool(client, "etl")
+    foreign = run().model_copy(update={"id": new_run_id(0x1234)})
+
+    await send(client, dispatcher, SubmitRuns(id="c1", pool="etl", runs=[foreign]))
+
+    (refused,) = (await reply_to(client, "c1"))["result"]["refused"]
+    assert (refused["run"], refused["code"]) == (foreign.id, "invalid")
+    assert "0000" in refused["message"]
+
+
+async def test_more_pools_due_at_once_than_one_look_takes_are_all_served_at_once(
+    client: Redis, dispatcher: Service
+) -> None:
+    names = [f"p{number}" for number in range(130)]
+    for name in names:
+        pool = await define_pool(client, name)
+        here = AnnounceWorker(pool_id=pool.id, pool=name, worker="w1", boot_id="b", seq=1, slots=5, queues=[])
+        await send(client, dispatcher, here)
+    due_ms = await redis_now_ms(client) + 2_000
+    for name in names:
+        message = orjson.loads(SubmitRuns(pool=name, runs=[run()]).wire())
+        message["runs"][0]["scheduled_time"] = due_ms / 1000
+        await send(client, dispatcher, message)
+    clock = asyncio.create_task(dispatcher.loops["due clock"]())
+
+    async def all_assigned() -> bool:
+        return all([await assigned(client, name) for name in names])
+
+    await wait_until(all_assigned, what="every pool's run is handed out")
+    clock.cancel()
+
+    claims = [(await assigned(client, name))[0]["id"] for name in names]
+    late = [int(await client.hget(keys.key(0, "run", run_id), "claimed") or 0) - due_ms for run_id in claims]
+    # A second look a second later, as for what a dead dispatcher knew, would show here.
+    assert min(late) >= 0
+    assert max(late) < 900

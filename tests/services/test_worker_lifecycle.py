@@ -514,3 +514,13 @@ async def _get(port: int, path: str) -> tuple[int, str]:
     await writer.wait_closed()
     head, _, body = answer.partition("\r\n\r\n")
     return int(head.split()[1]), body
+
+
+async def test_a_revocation_of_an_older_claim_leaves_the_newer_one_alone(client: Redis) -> None:
+    async with working(client) as rig:
+        old = claim(command=SLEEP)
+        new = old.model_copy(update={"token": "new", "epoch": 2, "spec": {"command": "sleep 0.5"}})
+        await rig.assign(new)
+        await rig.report(new, "RUNNING")
+        await rig.revoke(old)
+        await rig.report(new, "COMPLETED")

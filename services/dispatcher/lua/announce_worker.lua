@@ -41,4 +41,5 @@ redis.call('ZADD', key_pool_prefetch(pool_id), prefetch_ms, worker)
 refresh_free(pool_id, worker)
 redis.call('XADD', inbox, '*', 'type', 'accept_worker', '__data__', '{"type":"accept_worker","boot_id":' ..
   cjson.encode(boot_id) .. ',"slots":' .. slots_now .. '}')
+redis.call('PERSIST', inbox)
 return 1

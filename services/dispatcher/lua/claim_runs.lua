@@ -3,10 +3,11 @@
 -- KEYS      events       STREAM  the partition's events
 -- ARGV      pool         name of the pool
 -- ARGV      max_runs     how many at most in this call, 1..1000
+-- ARGV      max_bytes    stop after specifications of this size, so that no inbox entry gets huge
 -- ARGV      nonce        unguessable text; claim tokens are derived from it
 -- USES      due inbox pool pool_in_flight pool_prefetch pool_queues pools queue queue_in_flight related run slots slots_in_flight waiting
 -- INCLUDES  clock events runs placement
--- RETURNS   {claimed, ms of the next moment something falls due or '', 1 if max_runs ended the call else 0}
+-- RETURNS   {claimed, ms of the next moment something falls due or '', 1 if max_runs or max_bytes ended the call else 0}
 -- COST      O(queues + claimed * (log waiting + candidates))
 -- RULE      rules.plan_claims
 local _ = events
@@ -20,7 +21,7 @@ if about[1] ~= 'false' or room <= 0 then
   return { 0, '', 0 }
 end
 local horizon = now_ms + tonumber(redis.call('ZREVRANGE', key_pool_prefetch(pool_id), 0, 0, 'WITHSCORES')[2] or 0)
-local boots, inboxes, claimed, next_due = {}, {}, 0, nil
+local boots, inboxes, claimed, bytes, next_due = {}, {}, 0, 0, nil
 
 local function claim(queue, run_id, due_ms, worker)
   local run = read_run(run_id)
@@ -37,10 +38,11 @@ local function claim(queue, run_id, due_ms, worker)
   redis.call('SADD', key_slots_in_flight(ident), run.id)
   redis.call('HSET', key_run(run.id), 'state', 'PENDING', 'seq', run.seq, 'pool_id', pool_id, 'worker', worker.name,
     'boot', boots[ident], 'token', token, 'epoch', epoch, 'claimed', string.format('%.0f', now_ms), 'due', due_ms)
+  local spec = redis.call('HGET', key_run(run.id), 'spec')
+  bytes = bytes + #spec
   inboxes[worker.name] = inboxes[worker.name] or {}
   table.insert(inboxes[worker.name], '{"id":"' .. run.id .. '","name":' .. cjson.encode(run.name) .. ',"token":"' .. token ..
-    '","epoch":' .. epoch .. ',"queue":' .. queue.name .. ',"due_ms":' .. due_ms .. ',"spec":' ..
-    redis.call('HGET', key_run(run.id), 'spec') .. '}')
+    '","epoch":' .. epoch .. ',"queue":' .. queue.name .. ',"due_ms":' .. due_ms .. ',"spec":' .. spec .. '}')
   worker.free = worker.free - 1
   free_touched[ident] = { pool_id, worker.name }
   return 1
@@ -57,7 +59,7 @@ for _, queue_id in ipairs(redis.call('ZRANGE', key_pool_queues(pool_id), 0, -1))
     local workers = #heads > 0 and candidates(pool_id, queue_id, tonumber(heads[#heads]) > now_ms and -1 or #heads / 2 - 1) or {}
     for index = 1, #heads, 2 do
       local worker = pick(pool_id, workers, tonumber(heads[index + 1]))
-      if not worker then break end
+      if not worker or bytes >= tonumber(max_bytes) then break end
       if not queue.related then
         queue.related = related_to(pool_id, queue_id)
         redis.call('SET', key_related(queue_id), queue.related)
@@ -80,4 +82,5 @@ for worker, runs in pairs(inboxes) do
     table.concat(runs, ',') .. ']}')
 end
 if next_due then redis.call('ZADD', key_due(), next_due, pool) else redis.call('ZREM', key_due(), pool) end
-return { claimed, next_due and string.format('%.0f', next_due) or '', claimed == tonumber(max_runs) and 1 or 0 }
+local cut = claimed == tonumber(max_runs) or bytes >= tonumber(max_bytes)
+return { claimed, next_due and string.format('%.0f', next_due) or '', cut and 1 or 0 }

@@ -9,15 +9,17 @@
 -- ARGV      reason       why, for the events and the runs' messages
 -- ARGV      retention    seconds a finished run is kept
 -- ARGV      kept         how many finished runs a pool keeps
--- USES      inbox pool_free pool_prefetch queue_free slots
+-- USES      inbox pool pool_free pool_prefetch queue_free slots
 -- INCLUDES  clock events runs claims
--- RETURNS   number of claims taken back, -1 for an old message
+-- RETURNS   number of claims taken back, -1 for an old message or a pool that is gone
 -- COST      O(runs the worker holds)
 -- RULE      rules.after_loss
 local _ = events
 local ident = pool_id .. '/' .. worker
 local stored = redis.call('HMGET', key_slots(ident), 'seq', 'queue_ids')
 if stored[1] and tonumber(seq) <= tonumber(stored[1]) then return -1 end
+-- Its runs are cancelled with the pool, and the inbox may be that of a worker of the next pool of this name.
+if redis.call('EXISTS', key_pool(pool_id)) == 0 then return -1 end
 
 -- A tombstone: an announcement that was sent earlier must not bring the worker back.
 redis.call('HSET', key_slots(ident), 'seq', seq, 'boot_id', boot_id, 'slots', 0, 'prefetch_ms', 0, 'queue_ids', '')

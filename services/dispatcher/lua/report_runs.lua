@@ -29,7 +29,7 @@ local function apply(run, state, message, started, ended)
   if state == 'SCHEDULED' then
     if run.state ~= 'PENDING' then return 'known' end
     release_run(run)
-    put_back_run(run, message)
+    put_back_run(run, message, retention)
     return 'applied'
   end
   local begun = started ~= '' and started or string.format('%.0f', now_ms)
@@ -52,14 +52,20 @@ for index = reports_from, #ARGV, 7 do
   if run and run.token and run.token == ARGV[index + 1] and run.epoch == ARGV[index + 2] and run.worker == worker then
     answer = apply(run, ARGV[index + 3], ARGV[index + 4], ARGV[index + 5], ARGV[index + 6])
   else
-    revoked[#revoked + 1] = '"' .. ARGV[index] .. '"'
+    -- Only what came before the claim that is valid now, and nothing a stranger's epoch could name beyond it.
+    local void = tonumber(ARGV[index + 2])
+    if run and run.token and run.worker == worker then void = math.min(void, tonumber(run.epoch) - 1) end
+    if void > 0 then revoked[#revoked + 1] = '{"id":"' .. ARGV[index] .. '","epoch":' .. void .. '}' end
   end
   answers[#answers + 1] = answer
 end
 settle(retention, kept)
 -- Tell a worker that still runs what it no longer holds; nobody else gets an inbox this way.
 if #revoked > 0 and pool_id and redis.call('EXISTS', key_slots(pool_id .. '/' .. worker)) == 1 then
-  redis.call('XADD', key_inbox(pool .. '/' .. worker), '*', 'type', 'revoke_runs', '__data__',
+  local inbox, kept_seconds = key_inbox(pool .. '/' .. worker), redis.call('TTL', key_slots(pool_id .. '/' .. worker))
+  redis.call('XADD', inbox, '*', 'type', 'revoke_runs', '__data__',
     '{"type":"revoke_runs","runs":[' .. table.concat(revoked, ',') .. ']}')
+  -- A lost worker may never come back to read it.
+  if kept_seconds > 0 then redis.call('EXPIRE', inbox, kept_seconds) end
 end
 return answers

@@ -3,10 +3,11 @@
 -- KEYS      events       STREAM  the partition's events
 -- ARGV      pool         name of the pool
 -- ARGV      deadline     ms of Redis TIME after which nothing is accepted, '' for never
+-- ARGV      home         number of this partition; a run id must name it
 -- ARGV      ...runs      5 values a run: id, name, queue name, due in ms ('' for now), spec as JSON
 -- USES      pool_queue_names pools run waiting
 -- INCLUDES  clock events runs
--- RETURNS   'unknown_pool' | 'expired' | one of 'accepted', 'known', 'unknown_queue' for every run
+-- RETURNS   'unknown_pool' | 'expired' | one of 'accepted', 'known', 'unknown_queue', 'foreign' for every run
 -- COST      O(log waiting) a run
 -- RULE      rules.submission
 local _ = events
@@ -27,11 +28,16 @@ end
 local answers = {}
 for index = runs_from, #ARGV, 5 do
   local run_id, name, due, spec = ARGV[index], ARGV[index + 1], ARGV[index + 3], ARGV[index + 4]
-  local queue = queue_named(ARGV[index + 2])
-  if not queue then
-    answers[#answers + 1] = 'unknown_queue'
-  elseif redis.call('EXISTS', key_run(run_id)) == 1 then
+  -- A run that was accepted once stays known when its queue is deleted: sending it again must not ask for the queue again.
+  local known = redis.call('EXISTS', key_run(run_id)) == 1
+  local queue = not known and queue_named(ARGV[index + 2])
+  if tonumber(run_id:sub(-4), 16) ~= tonumber(home) then
+    -- Nobody would find it: readers take the partition from the id.
+    answers[#answers + 1] = 'foreign'
+  elseif known then
     answers[#answers + 1] = 'known'
+  elseif not queue then
+    answers[#answers + 1] = 'unknown_queue'
   else
     if due == '' then due = string.format('%.0f', now_ms) end
     redis.call('HSET', key_run(run_id), 'name', name, 'queue_id', queue.id, 'spec', spec)

@@ -1,5 +1,6 @@
 """Events: Prefect's shape (``id, occurred, event, resource, related, payload, follows``) plus a gapless ``seq`` per resource.
 
+A worker counts its events per record: it is forgotten a day after it went OFFLINE, and counts from 1 if it comes back later.
 Names are Prefect's (``prefect.work-pool.ready``); ours go in under ``penstock.`` (``penstock.worker.online``).
 """
 
@@ -16,9 +17,26 @@ FOLLOWS_WITHIN_SECONDS: Final = 600
 """A status event names its predecessor while that is under ten minutes old, as Prefect's do."""
 
 
-def event_id(resource_id: str, seq: int) -> str:
-    """Compute the id of a resource's ``seq``-th event: UUID version 5 of ``<resource id>:<seq>`` in our namespace."""
-    return str(uuid5(EVENT_NAMESPACE, f"{resource_id}:{seq}"))
+def event_id(identity: str, seq: int) -> str:
+    """Compute the id of a resource's ``seq``-th event: UUID version 5 of ``<identity>:<seq>`` in our namespace.
+
+    Args:
+        identity: the resource's id; for events of a worker see :func:`worker_identity`.
+        seq: the event's number, from 1.
+    """
+    return str(uuid5(EVENT_NAMESPACE, f"{identity}:{seq}"))
+
+
+def worker_identity(resource_id: str, pool_id: str, worker: str, created_ms: int) -> str:
+    """Say what stands for a worker in the ids of its events; its resource id alone is Prefect's and may repeat.
+
+    Args:
+        resource_id: ``prefect.worker.<type>.<slug>``, the same in every pool and for every name with this slug.
+        pool_id: of its pool.
+        worker: its name.
+        created_ms: when its record published its first event, in ms of Redis TIME (``created_ms`` in the record).
+    """
+    return f"{resource_id}|{pool_id}/{worker}|{created_ms}"
 
 
 class Event(BaseModel):

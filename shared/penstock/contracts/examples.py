@@ -80,7 +80,7 @@ _BODIES: Final[dict[str, Json]] = {
             }
         ],
     },
-    "revoke_runs": {"runs": [_RUN]},
+    "revoke_runs": {"runs": [{"id": _RUN, "epoch": 1}]},
     "dead.letter": {
         "reason": "unknown type 'x'; this stream takes worker.heartbeat",
         "stream": address("heartbeats", "{0}"),

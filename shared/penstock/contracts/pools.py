@@ -22,7 +22,8 @@ class CreatePool(Command):
     """Create a pool and its default queue. Answers with the whole pool (:class:`Pool`).
 
     ``if_missing`` answers an existing pool of the same type instead of refusing; ``overwrite`` updates an existing one, and
-    with ``is_paused`` pauses it; it never resumes one.
+    with ``is_paused`` pauses it; it never resumes one. Without ``base_job_template``, or with ``{}``, the pool gets the
+    default template of its type if Penstock knows the type.
     """
 
     type: Literal["create_pool"] = "create_pool"
@@ -39,7 +40,7 @@ class CreatePool(Command):
 
 
 class PoolChanges(Changes):
-    """Fields of a pool to set; a field that is not given stays as it is."""
+    """Fields of a pool to set; a field that is not given stays as it is. A template ``{}`` means none, not the default one."""
 
     description: Description | None = None
     concurrency_limit: Limit | None = None

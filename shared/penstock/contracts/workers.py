@@ -11,7 +11,7 @@ from penstock.contracts.base import MAX_INTEGER, Ident, Message, Name
 DEFAULT_INTERVAL_SECONDS: Final = 30.0
 MISSED_HEARTBEATS: Final = 3
 """A worker is OFFLINE after this many intervals without a heartbeat, as in Prefect."""
-MAX_SLOTS: Final = 100_000
+MAX_SLOTS: Final = 10_000
 DEFAULT_SLOTS: Final = 10
 Slots = Annotated[int, Field(ge=0, le=MAX_SLOTS)]
 WorkerStatus = Literal["ONLINE", "OFFLINE"]
@@ -115,11 +115,18 @@ class AssignRuns(Message):
     runs: list[AssignedRun]
 
 
+class RevokedRun(Message):
+    """Claims of one run that are void: those up to ``epoch``; a later one, which the same worker may hold by now, is not meant."""
+
+    id: str
+    epoch: int
+
+
 class RevokeRuns(Message):
     """In the inbox, from the dispatcher: you no longer hold these claims; stop the processes, report nothing."""
 
     type: Literal["revoke_runs"] = "revoke_runs"
-    runs: list[str]
+    runs: list[RevokedRun]
 
 
 INBOX_MESSAGES: Final[dict[str, type[Message]]] = {

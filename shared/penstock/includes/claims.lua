@@ -41,7 +41,7 @@ local function give_back(pool_id, worker, living_boot, reason, retention, kept)
         release_run(run)
         claim_expired(run, reason)
         if fate == 'requeue' then
-          put_back_run(run, "Worker '" .. worker .. "' was lost (" .. reason .. '); returned to its queue')
+          put_back_run(run, "Worker '" .. worker .. "' was lost (" .. reason .. '); returned to its queue', retention)
         else
           finish_run(run, fate, "Worker '" .. worker .. "' was lost (" .. reason .. ')', string.format('%.0f', now_ms),
             retention)

@@ -73,7 +73,9 @@ local function refresh_free(pool_id, worker)
     if free > 0 then redis.call('ZADD', key, free, worker) else redis.call('ZREM', key, worker) end
   end
   if about[2] == '*' then offer(key_pool_free(pool_id)) end
-  for queue_id in about[2]:gmatch('[^*,]+') do offer(key_queue_free(queue_id)) end
+  for queue_id in about[2]:gmatch('[^*,]+') do
+    if redis.call('EXISTS', key_queue(queue_id)) == 1 then offer(key_queue_free(queue_id)) end
+  end
 end
 
 -- Give back the slots a run holds in its pool, its queue and its worker.
@@ -105,14 +107,21 @@ local function settle(retention_seconds, kept)
   for pool_id in pairs(finished_touched) do
     local finished = key_pool_finished(pool_id)
     redis.call('EXPIRE', finished, retention_seconds)
-    for _ = 1, redis.call('ZCARD', finished) - tonumber(kept) do
+    -- At most a thousand a call: after the bound was lowered, Redis must not stand still for all of them at once.
+    for _ = 1, math.min(1000, redis.call('ZCARD', finished) - tonumber(kept)) do
       redis.call('DEL', key_run(redis.call('ZPOPMIN', finished)[1]))
     end
   end
 end
 
--- Return a claimed run to the place in its queue that it had, which is the head of what waits there.
-local function put_back_run(run, message)
+-- Return a claimed run to the place in its queue that it had, which is the head of what waits there. Where its queue was deleted
+-- meanwhile, nobody would ever look at it again: it is cancelled like what waited there.
+local function put_back_run(run, message, retention_seconds)
+  if redis.call('EXISTS', key_queue(run.queue_id)) == 0 then
+    finish_run(run, 'CANCELLED', 'Its work queue was deleted', string.format('%.0f', now_ms), retention_seconds)
+    redis.call('HDEL', key_run(run.id), 'token')
+    return
+  end
   move_run(run, run.state, 'SCHEDULED', message)
   redis.call('HSET', key_run(run.id), 'state', 'SCHEDULED', 'seq', run.seq, 'message', message)
   redis.call('HDEL', key_run(run.id), 'token', 'worker', 'boot', 'claimed', 'started')

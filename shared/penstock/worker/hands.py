@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from penstock.bus.delivery import explain
 from penstock.contracts.runs import RunReport, RunSpec
+from penstock.errors import Invalid, Unavailable
 from penstock.worker.job import CannotStart, Job, Outcome
 from penstock.worker.reports import cut_message
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from penstock.worker.identity import Identity
     from penstock.worker.job import Execution, WorkerType
     from penstock.worker.output import LogShipper
+    from penstock.worker.preparation import Preparation
     from penstock.worker.reports import Reporter
 
 log = structlog.get_logger("penstock.worker")
@@ -33,6 +35,7 @@ LAST_OUTPUT_SECONDS: Final = 0.5
 HAND_BACK_MARGIN_SECONDS: Final = 1.0
 """A prefetched run is handed back only if it is due later than this: it must not begin while it is being killed."""
 HANDED_BACK: Final = "Handed back: the worker is draining"
+NOT_PREPARED: Final = "Handed back: the worker could not read the pool's template"
 
 
 @dataclass(eq=False, slots=True)
@@ -40,7 +43,7 @@ class Held:
     """One claim.
 
     ``ending`` says what is reported when its process is over: how it went, that it is handed back, or nothing (the claim
-    is void, or we killed it and the pool's policy decides).
+    is void, or we killed it and the pool's policy decides). ``why_back`` is the reason told with a hand-back.
     """
 
     run: AssignedRun
@@ -49,6 +52,7 @@ class Held:
     predecessor: asyncio.Task[None] | None = None
     started_ms: int | None = None
     ending: Literal["report", "hand back", "silence"] = "report"
+    why_back: str = HANDED_BACK
 
     def stop(self, ending: Literal["hand back", "silence"]) -> None:
         """Kill its process now, or as soon as there is one."""
@@ -64,6 +68,7 @@ class Hands:
         identity: whose.
         kind: starts runs.
         limit: how many at the same time, whatever the dispatcher assigns.
+        preparation: completes what a run specifies.
         clock: says when a run is due.
         reporter: takes the states.
         shipper: takes the output.
@@ -76,6 +81,7 @@ class Hands:
         identity: Identity,
         kind: WorkerType,
         limit: int,
+        preparation: Preparation,
         clock: RedisClock,
         reporter: Reporter,
         shipper: LogShipper,
@@ -84,6 +90,7 @@ class Hands:
         self._identity = identity
         self._kind = kind
         self._limit = limit
+        self._preparation = preparation
         self._clock = clock
         self._reporter = reporter
         self._shipper = shipper
@@ -110,19 +117,19 @@ class Hands:
         if any(held.run.token == run.token for held in same):
             return
         predecessor = same[0].task if same else None
-        self.revoke(run.id)
+        self.revoke(run.id, run.epoch)
         if not self.open:
             self._report(Held(run), "SCHEDULED", HANDED_BACK)
             return
         self._waiting.append(Held(run, predecessor=predecessor))
         self._refill()
 
-    def revoke(self, run_id: str) -> None:
-        """Drop a claim: kill its process, report nothing."""
-        for held in [held for held in self._waiting if held.run.id == run_id]:
+    def revoke(self, run_id: str, epoch: int) -> None:
+        """Drop the claims of a run up to an epoch: kill their processes, report nothing."""
+        for held in [held for held in self._waiting if held.run.id == run_id and held.run.epoch <= epoch]:
             self._waiting.remove(held)
         for held in self._running:
-            if held.run.id == run_id:
+            if held.run.id == run_id and held.run.epoch <= epoch:
                 log.info("run revoked", run=run_id)
                 held.stop("silence")
         self._refill()
@@ -178,7 +185,7 @@ class Hands:
             if held.ending == "report":
                 self._report(held, outcome.state, outcome.message, outcome.ended_ms)
             elif held.ending == "hand back":
-                self._report(held, "SCHEDULED", HANDED_BACK)
+                self._report(held, "SCHEDULED", held.why_back)
         finally:
             self._running.discard(held)
             self._refill()
@@ -186,7 +193,7 @@ class Hands:
     async def _execute(self, held: Held) -> Outcome:
         run = held.run
         try:
-            spec = RunSpec.model_validate(run.spec)
+            spec = await self._preparation.prepare(RunSpec.model_validate(run.spec))
             job = Job(
                 run=run.id,
                 name=run.name,
@@ -204,6 +211,11 @@ class Hands:
             return await held.execution.wait()
         except ValidationError as problem:
             return Outcome("FAILED", f"The run's specification is wrong: {explain(problem)}")
+        except Invalid as problem:
+            return Outcome("FAILED", f"The run cannot be prepared: {problem}")
+        except Unavailable as problem:
+            held.ending, held.why_back = ("hand back" if held.ending == "report" else held.ending), NOT_PREPARED
+            return Outcome("CRASHED", str(problem))
         except CannotStart as problem:
             return Outcome("FAILED", f"The run cannot be started: {problem}")
         except Exception as problem:

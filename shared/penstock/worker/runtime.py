@@ -23,6 +23,7 @@ from penstock.worker.hands import Hands
 from penstock.worker.heartbeats import Heartbeats
 from penstock.worker.inbox import Inbox
 from penstock.worker.output import LogShipper
+from penstock.worker.preparation import Preparation
 from penstock.worker.reports import Reporter
 
 if TYPE_CHECKING:
@@ -101,10 +102,12 @@ class Worker:
         self._inbox = Inbox(client, identity, self._handle, health)
         self._reporter = Reporter(client, identity)
         self._shipper = LogShipper(client)
+        self._preparation = Preparation(client, identity)
         self._hands = Hands(
             identity=identity,
             kind=kind,
             limit=options.limit,
+            preparation=self._preparation,
             clock=clock,
             reporter=self._reporter,
             shipper=self._shipper,
@@ -172,15 +175,17 @@ class Worker:
             case AcceptWorker():
                 if not self._accepted.is_set():
                     self._accepted.set()
+                    self._preparation.begin_batch()
                     self._console.say([f"Worker {self._identity.name!r} started!"])
             case RefuseWorker():
                 raise refusal(message.code, f"worker {self._identity.name!r} was refused: {message.reason}")
             case AssignRuns():
+                self._preparation.begin_batch()
                 for run in message.runs:
                     self._hands.take(run)
             case RevokeRuns():
-                for run_id in message.runs:
-                    self._hands.revoke(run_id)
+                for revoked in message.runs:
+                    self._hands.revoke(revoked.id, revoked.epoch)
 
     async def _live(self) -> int:
         await self._kind.open()
