@@ -33,11 +33,16 @@ class Handlers:
         self._store = store
 
     async def create_pool(self, deliveries: list[Delivery[CreatePool]]) -> None:
-        """Create pools; ``overwrite`` gives an existing one every field of the command but ``is_paused``."""
+        """Create pools; ``overwrite`` gives an existing one every field of the command, and pauses but never resumes it.
+
+        Without a template, or with ``{}``, a pool gets the default one of its type.
+        """
 
         async def create(partition: int, command: CreatePool) -> Reply:
             rules.refuse_reserved(command.pool)
             rules.check_template(command.base_job_template)
+            template = rules.starting_template(command.worker_type, command.base_job_template)
+            command = command.model_copy(update={"base_job_template": template})
             return await self._store.create_pool(partition, command)
 
         await self._each(deliveries, create)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from penstock import templates
 from penstock.contracts.base import RESERVED_PREFIX, is_reserved
-from penstock.errors import Invalid, Reserved
+from penstock.errors import Reserved
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 CHANGEABLE_IF_RESERVED: Final = frozenset({"concurrency_limit"})
 """Of a reserved pool only this may be updated (pausing is a command of its own), as in Prefect."""
-TEMPLATE_PARTS: Final = ("job_configuration", "variables")
 
 
 class Placement(NamedTuple):
@@ -93,21 +93,27 @@ def refuse_reserved(pool: str, changed: Iterable[str] | None = None) -> None:
 
 
 def check_template(template: Mapping[str, Any]) -> None:
-    """Check the shape of a base job template. What its placeholders and schemas must fulfil is to be checked here too.
+    """Refuse a base job template that workers could not use.
 
     Raises:
-        Invalid: it is neither empty nor made of both parts, or no JSON can spell it.
+        Invalid: names the path, the reason and the rule of each problem.
     """
-    missing = [part for part in TEMPLATE_PARTS if not isinstance(template.get(part), dict)]
-    if template and missing:
-        raise Invalid(
-            f"base_job_template has no object {' and no object '.join(missing)}",
-            f"give {' and '.join(TEMPLATE_PARTS)}, or an empty template",
-        )
-    try:
-        json_text(dict(template))
-    except ValueError as problem:
-        raise Invalid(f"base_job_template holds a number that JSON does not know: {problem}") from problem
+    templates.ensure(template)
+
+
+def starting_template(worker_type: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Say which template a command that creates a pool means.
+
+    Args:
+        worker_type: of the pool.
+        given: in the command; one that is absent or ``{}`` means the default. Only an update makes a pool's template ``{}``.
+
+    Returns:
+        The given one, or the default of a type Penstock knows, or ``{}`` for a type it does not.
+    """
+    if given or worker_type not in templates.WORKER_TYPES:
+        return given
+    return templates.default_template(worker_type)
 
 
 def json_text(value: Any) -> str:

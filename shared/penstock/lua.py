@@ -47,6 +47,7 @@ CONSTANTS: Final[dict[str, str]] = {
     "COMMANDS_MAX_LENGTH": str(streams.COMMANDS.max_length),
     "DEFINITIONS_MAX_LENGTH": str(streams.DEFINITIONS.max_length),
     "DISPATCH_MAX_LENGTH": str(streams.DISPATCH.max_length),
+    "INBOX_MAX_LENGTH": str(streams.INBOX_MAX_LENGTH),
     "FOLLOWS_WITHIN_MS": str(FOLLOWS_WITHIN_SECONDS * 1000),
     "REPLY_EXPIRE_SECONDS": str(streams.REPLY_EXPIRE_SECONDS),
     "ANSWER_EXPIRE_SECONDS": str(streams.ANSWER_EXPIRE_SECONDS),

@@ -46,6 +46,7 @@ class Settings(BaseSettings):
         log_format: ``json`` for one JSON object a line, ``text`` for people.
         health_port: where ``/livez``, ``/readyz`` and ``/metrics`` are served; 0 picks a free port, -1 serves nothing.
         health_host: address to serve them on.
+        default_pool: the work pool a command means that is given none; '' means the only one there is.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", populate_by_name=True)
@@ -60,6 +61,7 @@ class Settings(BaseSettings):
     log_format: Annotated[Literal["json", "text"], Field(validation_alias=_common("log_format"))] = "json"
     health_port: Annotated[int, Field(ge=-1, le=65_535, validation_alias=_common("health_port"))] = 8090
     health_host: Annotated[str, Field(validation_alias=_common("health_host"))] = "0.0.0.0"  # noqa: S104 - a container is probed from outside
+    default_pool: Annotated[str, Field(validation_alias=_common("default_pool"))] = ""
 
     @field_validator("redis_url")
     @classmethod

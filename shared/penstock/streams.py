@@ -10,7 +10,7 @@ dispatch       scheduler, CLI, SDK, gateway, workers,             dispatcher    
                heartbeat_monitor
 definitions    pool_registry                                      heartbeat_monitor, dispatcher, capped
                                                                   scheduler
-inbox:<p>/<w>  dispatcher (assignments), heartbeat_monitor        that worker                    while it lives
+inbox:<p>/<w>  dispatcher (assignments), heartbeat_monitor        that worker                    while it lives, capped
                (refusals)
 events         all services, inside the script that changes state anybody                        by age and size
 dead           bus layer                                          operators                      by size and age
@@ -55,6 +55,8 @@ ALL: Final = (COMMANDS, HEARTBEATS, DISPATCH, DEFINITIONS, EVENTS, DEAD)
 EVENTS_MAX_AGE_SECONDS: Final = 7 * 24 * 3600
 """Prefect keeps events for seven days; so do we, size permitting."""
 DEAD_MAX_AGE_SECONDS: Final = 30 * 24 * 3600
+INBOX_MAX_LENGTH: Final = 20_000
+"""Twice the slots a worker can have: what it has not read always fits, what a careless one never deletes is bounded."""
 LOGS_MAX_LENGTH: Final = 5_000
 LOGS_EXPIRE_SECONDS: Final = 24 * 3600
 REPLY_EXPIRE_SECONDS: Final = 60

@@ -37,6 +37,7 @@ DOORS = {
     "penstock/lua.py": "sends scripts",
     "penstock/client/store.py": "the SDK reads what commands do not answer",
     "penstock/client/events.py": "the SDK follows the event stream",
+    "penstock/client/logs.py": "the SDK reads the output of runs",
     "penstock/client/dead_letters.py": "the SDK reads and empties the dead letters",
     "penstock/worker/inbox.py": "a worker reads its own inbox",
     "penstock/worker/output.py": "a worker writes the output of its own runs",
@@ -108,7 +109,7 @@ def test_only_wiring_and_bus_know_faststream() -> None:
 
 
 def test_contracts_know_nothing_of_redis_and_services() -> None:
-    allowed = ("penstock.contracts", "penstock.keys", "penstock.errors")
+    allowed = ("penstock.contracts", "penstock.keys", "penstock.errors", "penstock.streams")
     wrong = [
         f"{at(path, node)}: {name}"
         for path in modules(PENSTOCK / "contracts")

@@ -83,6 +83,49 @@ def test_creating_a_pool_says_what_to_do_next(penstock: Command) -> None:
     )
 
 
+TEMPLATE = {
+    "job_configuration": {"command": "{{ command }}"},
+    "variables": {"type": "object", "properties": {"command": {"type": "string"}}},
+}
+
+
+def test_a_pool_is_created_and_updated_with_what_the_options_say(penstock: Command, tmp_path: Path) -> None:
+    name = f"pool-{uuid.uuid4().hex[:8]}"
+    (tmp_path / "base-job-template.json").write_text(json.dumps(TEMPLATE))
+
+    penstock(
+        *("work-pool", "create", "--type", "process", "--paused", "--base-job-template", "base-job-template.json"),
+        *("--description", "nightly", "--concurrency-limit", "5", name),
+    )
+    created = json.loads(penstock("work-pool", "inspect", name, "-o", "json").stdout)
+    assert (created["type"], created["is_paused"], created["status"]) == ("process", True, "PAUSED")
+    assert (created["base_job_template"], created["description"]) == (TEMPLATE, "nightly")
+    assert created["concurrency_limit"] == 5
+
+    (tmp_path / "base-job-template.json").write_text(json.dumps({**TEMPLATE, "job_configuration": {"command": "ls"}}))
+    printed = penstock(
+        *("work-pool", "update", "--base-job-template", "base-job-template.json", name),
+        *("--description", "hourly", "--concurrency-limit", "0"),
+    ).stdout
+    assert printed == f"Updated work pool '{name}'\n"
+    updated = json.loads(penstock("work-pool", "inspect", name, "-o", "json").stdout)
+    assert updated["base_job_template"]["job_configuration"] == {"command": "ls"}
+    assert (updated["description"], updated["concurrency_limit"], updated["is_paused"]) == ("hourly", 0, True)
+
+
+def test_overwriting_with_paused_leaves_the_pool_paused(penstock: Command, pool: str) -> None:
+    penstock("work-pool", "create", pool, "--overwrite", "--paused")
+
+    assert json.loads(penstock("work-pool", "inspect", pool, "-o", "json").stdout)["status"] == "PAUSED"
+
+
+def test_a_pool_is_paused_and_resumed(penstock: Command, pool: str) -> None:
+    assert penstock("work-pool", "pause", pool).stdout == f"Paused work pool '{pool}'\n"
+    assert json.loads(penstock("work-pool", "inspect", pool, "-o", "json").stdout)["status"] == "PAUSED"
+    assert penstock("work-pool", "resume", pool).stdout == f"Resumed work pool '{pool}'\n"
+    assert json.loads(penstock("work-pool", "inspect", pool, "-o", "json").stdout)["status"] == "NOT_READY"
+
+
 def test_an_existing_pool_is_refused_left_alone_or_updated(penstock: Command, pool: str) -> None:
     refused = penstock("work-pool", "create", pool, code=REFUSED)
     assert refused.stdout == ""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from penstock.contracts.runs import Run
 
-TEMPLATE = {"job_configuration": {"command": "{{ command }}"}, "variables": {"properties": {}}}
+TEMPLATE = {"job_configuration": {"command": "{{ command }}"}, "variables": {"properties": {"command": {}}}}
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from penstock.bus.service import Runner
 from penstock.contracts.pools import CreatePool, DeletePool, PausePool, PoolChanges, ReadPool, UpdatePool
 from penstock.contracts.queues import CreateQueue
 from penstock.errors import Conflict, NotFound, Reserved
+from penstock.templates import default_template
 from services.pool_registry.app import SERVICE, build, subscription
 from services.pool_registry.handlers import Handlers
 from services.pool_registry.settings import PoolRegistrySettings
@@ -247,10 +248,20 @@ async def test_a_malformed_command_is_buried_with_its_reason_and_refused(
 
 
 @pytest.mark.parametrize(
-    "template", [{"job_configuration": {}}, {"variables": {}}, {"job_configuration": {"a": "$"}, "variables": {}}]
+    ("template", "said"),
+    [
+        ({"job_configuration": {}}, "$.variables: "),
+        ({"variables": {}}, "$.job_configuration: "),
+        ({"job_configuration": {"a": "$"}, "variables": {}}, "$.job_configuration.a: "),
+        ({"job_configuration": {"a": ["{{ b }}"]}, "variables": {}}, "$.job_configuration.a[0]: "),
+        (
+            {"job_configuration": {}, "variables": {"properties": {"n": {"type": "integer", "default": "x"}}}},
+            "$.variables.properties.n.default: ",
+        ),
+    ],
 )
-async def test_a_template_without_both_parts_or_with_an_endless_number_is_invalid(
-    bus: Bus, template: dict[str, Any]
+async def test_a_wrong_template_is_refused_with_its_path_at_create_and_update(
+    bus: Bus, template: dict[str, Any], said: str
 ) -> None:
     await bus.prepare()
     before = await bus.published()
@@ -266,7 +277,39 @@ async def test_a_template_without_both_parts_or_with_an_endless_number_is_invali
         await bus.handle()
         (reply,) = await bus.replies(f"t{number}")
         assert (reply["ok"], reply["error"]["code"]) == (False, "invalid")
+        assert said in reply["error"]["message"]
     assert await bus.published() == before
+    assert await read_messages(bus.client, "dead") == []
+
+
+@pytest.mark.parametrize("fields", [{}, {"base_job_template": {}}])
+async def test_a_pool_created_without_a_template_gets_the_default_one_of_its_type(
+    bus: Bus, fields: dict[str, Any]
+) -> None:
+    known = await bus.do("create_pool", pool="known", **fields)
+    unknown = await bus.do("create_pool", pool="unknown", worker_type="teleport", **fields)
+
+    assert known["result"]["base_job_template"] == default_template("process")
+    assert unknown["result"]["base_job_template"] == {}
+
+
+async def test_overwriting_without_a_template_brings_the_default_one_back_and_if_missing_leaves_it(bus: Bus) -> None:
+    own = {"job_configuration": {"command": "ls"}, "variables": {}}
+    await bus.do("create_pool", pool="etl", base_job_template=own)
+
+    left = await bus.do("create_pool", pool="etl", if_missing=True)
+    overwritten = await bus.do("create_pool", pool="etl", overwrite=True)
+
+    assert left["result"]["base_job_template"] == own
+    assert overwritten["result"]["base_job_template"] == default_template("process")
+
+
+async def test_an_update_to_the_empty_template_leaves_the_pool_without_one(bus: Bus) -> None:
+    await bus.prepare()
+
+    reply = await bus.do("update_pool", pool="etl", changes={"base_job_template": {}})
+
+    assert reply["result"]["base_job_template"] == {}
 
 
 @pytest.mark.parametrize(

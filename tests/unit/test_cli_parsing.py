@@ -7,7 +7,7 @@ import pytest
 import typer
 
 from penstock.cli.events import describe, parse_since
-from penstock.cli.parsing import choice, json_file, limit_and_name, local_entrypoint, pairs, parameters
+from penstock.cli.parsing import choice, choose_pool, json_file, limit_and_name, local_entrypoint, pairs, parameters
 from penstock.contracts.events import Event
 
 if TYPE_CHECKING:
@@ -18,6 +18,30 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("limit_first", [True, False])
 def test_limit_and_name_are_told_apart_in_either_order(first: str, second: str, limit_first: bool) -> None:
     assert limit_and_name(first, second, limit_first=limit_first) == (5, "etl")
+
+
+@pytest.mark.parametrize(
+    ("given", "default", "existing", "chosen"),
+    [
+        ("etl", "ml", ["a", "b"], "etl"),
+        ("", "ml", ["a"], ""),
+        (None, "ml", ["a"], "ml"),
+        (None, "", ["a"], "a"),
+    ],
+)
+def test_the_pool_given_wins_over_the_default_and_that_over_the_only_one(
+    given: str | None, default: str, existing: list[str], chosen: str
+) -> None:
+    assert choose_pool(given, default, existing) == chosen
+
+
+def test_of_many_pools_or_none_nobody_can_choose() -> None:
+    with pytest.raises(typer.BadParameter, match=r"there are 2 work pools: a, b$"):
+        choose_pool(None, "", ["a", "b"])
+    with pytest.raises(typer.BadParameter, match=r"p19, \.\.\.$"):
+        choose_pool(None, "", [f"p{number:02}" for number in range(30)])
+    with pytest.raises(typer.BadParameter, match="work-pool create"):
+        choose_pool(None, "", [])
 
 
 def test_two_numbers_are_taken_in_the_documented_order() -> None:

@@ -23,7 +23,7 @@ from penstock.contracts.base import (
     check_name,
     is_reserved,
 )
-from penstock.contracts.events import EVENT_NAMESPACE, event_id
+from penstock.contracts.events import EVENT_NAMESPACE, event_id, worker_identity
 from penstock.contracts.pools import CreatePool, PausePool, PoolChanges, UpdatePool
 from penstock.contracts.queues import CreateQueue, QueueChanges, UpdateQueue
 from penstock.contracts.runs import ReportRuns, RunSpec, SubmitRuns, new_run_id
@@ -258,6 +258,11 @@ def test_a_run_id_is_a_version_7_uuid_that_carries_its_partition(partition: int)
 def test_a_partition_that_does_not_fit_a_run_id_is_an_error(partition: int) -> None:
     with pytest.raises(ValueError, match="16 bits"):
         new_run_id(partition)
+
+
+def test_a_worker_is_identified_by_pool_name_and_record() -> None:
+    identity = worker_identity("prefect.worker.process.w-1", "p", "W 1", 1789000000000)
+    assert identity == "prefect.worker.process.w-1|p/W 1|1789000000000"
 
 
 def test_event_ids_can_be_recomputed_by_anybody() -> None:

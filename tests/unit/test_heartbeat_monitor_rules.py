@@ -79,6 +79,18 @@ def test_the_life_that_was_replaced_is_refused_and_a_third_one_accepted() -> Non
     assert rules.decide(known, "process", second, "3-0") == "renewed"
 
 
+def test_no_life_that_was_replaced_returns_while_it_is_remembered() -> None:
+    known = None
+    for number in range(rules.SUPERSEDED_KEPT + 2):
+        known = rules.after(known, Facts("process", boot_id=f"life-{number}"), f"{number}-0")
+
+    decisions = [
+        rules.decide(known, "process", Facts("process", boot_id=f"life-{number}"), "99-0")
+        for number in range(rules.SUPERSEDED_KEPT + 2)
+    ]
+    assert decisions == ["changed", *["superseded"] * rules.SUPERSEDED_KEPT, "renewed"]
+
+
 def test_ids_are_compared_as_numbers() -> None:
     known = rules.after(None, Facts("process"), "9-9")
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from penstock import keys
 from penstock.contracts.pools import Pool, ReadPool, ResumePool
 from penstock.errors import Invalid, Reserved
+from penstock.templates import default_template
 from services.pool_registry import rules
 from tests.registering import Registry
 
@@ -142,22 +143,30 @@ def test_other_names_are_not_reserved() -> None:
 @pytest.mark.parametrize(
     ("template", "said"),
     [
-        ({"job_configuration": {}}, "variables"),
-        ({"variables": {}}, "job_configuration"),
-        ({"other": 1}, "job_configuration and no object variables"),
-        ({"job_configuration": [], "variables": {}}, "job_configuration"),
-        ({"job_configuration": {"a": float("nan")}, "variables": {}}, "number"),
-        ({"job_configuration": {"a": float("inf")}, "variables": {}}, "number"),
+        ({"job_configuration": {}}, r"\$\.variables: .*\(required\)"),
+        ({"variables": {}}, r"\$\.job_configuration: .*\(required\)"),
+        ({"other": 1}, r"\$\.other: .*\(section\)"),
+        ({"job_configuration": [], "variables": {}}, r"\$\.job_configuration: .*\(type\)"),
+        ({"job_configuration": {"a": float("nan")}, "variables": {}}, r"\$\.job_configuration\.a: .*\(number\)"),
+        ({"job_configuration": {"a": float("inf")}, "variables": {}}, r"\$\.job_configuration\.a: .*\(number\)"),
+        ({"job_configuration": {"a": "{{ b }}"}, "variables": {}}, r"\$\.job_configuration\.a: .*\(undeclared\)"),
     ],
 )
-def test_a_template_needs_both_parts_and_numbers_that_json_knows(template: dict[str, Any], said: str) -> None:
+def test_a_wrong_template_is_refused_with_path_and_rule(template: dict[str, Any], said: str) -> None:
     with pytest.raises(Invalid, match=said):
         rules.check_template(template)
 
 
-@pytest.mark.parametrize("template", [{}, {"job_configuration": {}, "variables": {}, "extra": 1}])
+@pytest.mark.parametrize("template", [{}, {"job_configuration": {}, "variables": {}}])
 def test_an_empty_template_and_one_with_both_parts_pass(template: dict[str, Any]) -> None:
     rules.check_template(template)
+
+
+def test_a_pool_begins_with_the_given_template_or_the_default_of_its_type_or_none() -> None:
+    given: dict[str, Any] = {"job_configuration": {}, "variables": {}}
+    assert rules.starting_template("process", given) is given
+    assert rules.starting_template("process", {}) == default_template("process")
+    assert rules.starting_template("teleport", {}) == {}
 
 
 def test_equal_values_have_equal_texts() -> None:

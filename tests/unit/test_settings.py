@@ -157,3 +157,8 @@ def test_settings_do_not_change_after_the_start() -> None:
     settings = Settings.read()
     with pytest.raises(ValueError, match="frozen"):
         settings.partitions = 3  # type: ignore[misc]
+
+
+def test_a_variable_of_the_compose_file_disturbs_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_REDIS_PORT", "7000")
+    assert Settings.read().redis_url == "redis://127.0.0.1:6379/0"

@@ -7,6 +7,7 @@
 -- ARGV      nonce        unguessable text; claim tokens are derived from it
 -- USES      due inbox pool pool_in_flight pool_prefetch pool_queues pools queue queue_in_flight related run slots slots_in_flight waiting
 -- INCLUDES  clock events runs placement
+-- CONSTANTS INBOX_MAX_LENGTH
 -- RETURNS   {claimed, ms of the next moment something falls due or '', 1 if max_runs or max_bytes ended the call else 0}
 -- COST      O(queues + claimed * (log waiting + candidates))
 -- RULE      rules.plan_claims
@@ -77,8 +78,8 @@ for _, queue_id in ipairs(redis.call('ZRANGE', key_pool_queues(pool_id), 0, -1))
 end
 
 for worker, runs in pairs(inboxes) do
-  redis.call('XADD', key_inbox(pool .. '/' .. worker), '*', 'type', 'assign_runs', '__data__', '{"type":"assign_runs","boot_id":'
-    .. cjson.encode(boots[pool_id .. '/' .. worker]) .. ',"pool":' .. cjson.encode(pool) .. ',"runs":[' ..
+  redis.call('XADD', key_inbox(pool .. '/' .. worker), 'MAXLEN', '~', INBOX_MAX_LENGTH, '*', 'type', 'assign_runs', '__data__',
+    '{"type":"assign_runs","boot_id":' .. cjson.encode(boots[pool_id .. '/' .. worker]) .. ',"pool":' .. cjson.encode(pool) .. ',"runs":[' ..
     table.concat(runs, ',') .. ']}')
 end
 if next_due then redis.call('ZADD', key_due(), next_due, pool) else redis.call('ZREM', key_due(), pool) end

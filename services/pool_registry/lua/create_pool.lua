@@ -5,7 +5,7 @@
 -- ARGV      deadline           ms of Redis TIME after which nothing must be done; '' means never
 -- ARGV      pool               the pool's name
 -- ARGV      worker_type        type of its workers, a JSON text
--- ARGV      is_paused          'true' or 'false'; an existing pool keeps its own
+-- ARGV      is_paused          'true' or 'false'; 'false' leaves an existing pool as it is
 -- ARGV      if_missing         '1': an existing pool of this type is the answer
 -- ARGV      overwrite          '1': an existing pool of this type gets the fields
 -- ARGV      pool_id            UUID for the pool
@@ -32,7 +32,12 @@ if found then
     return refuse(command_id, 'conflict', "there is a pool '" .. pool .. "' already, for workers of type " .. found.type ..
       ', not ' .. worker_type, 'choose another name; the type of a pool cannot be changed')
   end
-  if overwrite == '1' and change_pool(found, fields) then announce_pool(found) end
+  if overwrite == '1' then
+    local changed = change_pool(found, fields)
+    local paused = is_paused == 'true' and set_paused(key_pool(found.id), found, 'true')
+    if paused then publish_pool_status(found) end
+    if changed or paused then announce_pool(found) end
+  end
   return accept(command_id, pool_json(found))
 end
 

@@ -11,7 +11,8 @@ import typer
 from typer.core import TyperGroup
 
 from penstock import __version__
-from penstock.cli import dead, errors, events, flow_run, work_pool, work_queue, worker
+from penstock.cli import asyncapi, dead, errors, events, flow_run, template, work_pool, work_queue, worker
+from penstock.cli.options import examples
 from penstock.client.local_state import REDIS_URL_VARIABLE
 
 if TYPE_CHECKING:
@@ -109,20 +110,26 @@ def _register() -> None:
         ("work-queue", work_queue.app),
         ("worker", worker.app),
         ("flow-run", flow_run.app),
+        ("template", template.app),
         ("events", events.app),
         ("dead", dead.app),
     ):
         app.add_typer(group, name=name)
-    for command in _local_commands():
-        app.command()(command)
+    for command, lines in _local_commands():
+        app.command(epilog=examples(*lines))(command)
+    app.command(epilog=asyncapi.EPILOG)(asyncapi.asyncapi)
 
 
-def _local_commands() -> list[Callable[..., None]]:
+def _local_commands() -> list[tuple[Callable[..., None], list[str]]]:
     from penstock.cli.demo import demo  # noqa: PLC0415
     from penstock.cli.health import health  # noqa: PLC0415
     from penstock.cli.up import up  # noqa: PLC0415
 
-    return [up, demo, health]
+    return [
+        (up, ["penstock up", "penstock up --pool etl --workers 2 --dispatchers 3", "penstock up --no-worker"]),
+        (demo, ["penstock demo", "penstock demo --runs 500 --keep"]),
+        (health, ["penstock health", "penstock health --service dispatcher --live", "penstock health -o json"]),
+    ]
 
 
 _register()

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from penstock.client import Penstock
     from penstock.client.dead_letters import DeadEntry
 
-app = typer.Typer(help="Look at messages that could not be handled.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look at messages that could not be handled.",
+    no_args_is_help=True,
+    epilog=examples(
+        "penstock dead ls",
+        "penstock dead retry 0/1700000000000-0",
+    ),
+)
 
 SHOWN: Final = 60
 """Characters of a message that the table shows; JSON output has all that was kept."""

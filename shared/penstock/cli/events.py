@@ -20,7 +20,14 @@ if TYPE_CHECKING:
     from penstock.client import Penstock
     from penstock.contracts.events import Event
 
-app = typer.Typer(help="Watch events.", no_args_is_help=True)
+app = typer.Typer(
+    help="Watch events.",
+    no_args_is_help=True,
+    epilog=examples(
+        "penstock events tail",
+        "penstock events tail --since 10m --no-follow",
+    ),
+)
 
 _CURSOR: Final = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
 _NAME_WIDTH: Final = 30

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, get_args
@@ -10,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, get_args
 import typer
 
 from penstock.cli import times
+from penstock.cli.completion import queue_names
 from penstock.cli.errors import REFUSED, say
-from penstock.cli.options import AnyPoolOption, OutputOption, PoolOption, examples
-from penstock.cli.output import Output, print_json, print_record, print_table
+from penstock.cli.options import AnyPoolOption, DefaultPoolOption, OutputOption, examples
+from penstock.cli.output import Output, print_json, print_json_line, print_record, print_table
 from penstock.cli.parsing import choice, local_entrypoint, pairs, parameters
-from penstock.cli.session import ask
+from penstock.cli.session import ask, ask_in
 from penstock.client import NewRun
 from penstock.client.runs import prepare
 from penstock.contracts.queues import DEFAULT_QUEUE
@@ -23,7 +25,15 @@ from penstock.contracts.runs import Run, RunState
 if TYPE_CHECKING:
     from penstock.client import Penstock
 
-app = typer.Typer(help="Submit and watch flow runs.", no_args_is_help=True)
+app = typer.Typer(
+    help="Submit and watch flow runs.",
+    no_args_is_help=True,
+    epilog=examples(
+        "penstock flow-run submit --pool etl --entrypoint flows.py:load --param day=1 --wait",
+        "penstock flow-run ls --pool etl --state RUNNING",
+        "penstock flow-run logs 0198c0de-0000-7000-8000-000000000000 --follow",
+    ),
+)
 
 SHOWN_IDS: Final = 20
 """How many ids are printed for people; programs get all of them."""
@@ -38,12 +48,16 @@ STATES: Final = get_args(RunState)
         'penstock flow-run submit -p etl --command "python -m load --day 1" --count 10',
         "penstock flow-run submit -p etl -e flows.py:load --at 2030-01-31T08:00",
         "penstock flow-run submit -p etl -e flows.py:load --at +90s --env STAGE=test",
+        "penstock flow-run submit -p etl -e flows.py:load --job-variable stream_output=false",
     )
 )
 def submit(
     *,
-    pool: PoolOption,
-    queue: Annotated[str, typer.Option("--queue", "-q", help="Where it waits; created when missing.")] = DEFAULT_QUEUE,
+    pool: DefaultPoolOption = None,
+    queue: Annotated[
+        str,
+        typer.Option("--queue", "-q", help="Where it waits; created when missing.", autocompletion=queue_names),
+    ] = DEFAULT_QUEUE,
     entrypoint: Annotated[
         str | None, typer.Option("--entrypoint", "-e", help="path/to/file.py:function", show_default=False)
     ] = None,
@@ -68,13 +82,23 @@ def submit(
         str | None,
         typer.Option("--working-dir", help="On the worker; a temporary directory when not given.", show_default=False),
     ] = None,
+    job_variable: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--job-variable",
+            help="name=value for the pool's template; JSON if the value parses, else text. env.NAME sets one. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 unless all completed.")] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Submit flow runs to a work pool."""
     if (entrypoint is None) == (command is None):
         raise typer.BadParameter("give exactly one of --entrypoint (path/to/file.py:function) and --command")
-    if entrypoint is not None and working_dir is None:
+    pairs(job_variable or [], "--job-variable")  # tells a wrong one by the name of this option
+    job_variables = parameters(job_variable or [])
+    if entrypoint is not None and working_dir is None and "working_dir" not in job_variables:
         entrypoint, warning = local_entrypoint(entrypoint)
         if warning:
             say(f"Warning: {warning}")
@@ -86,24 +110,25 @@ def submit(
         name=name,
         env=dict(pairs(env or [], "--env")),
         working_dir=working_dir,
+        job_variables=job_variables,
     )
     prepare([run], 0)
     _parse_at(at, datetime.now().astimezone())
 
-    async def action(penstock: Penstock) -> tuple[bool, list[str], list[Run]]:
+    async def action(penstock: Penstock, where: str) -> tuple[bool, list[str], list[Run]]:
         moment = _parse_at(at, times.of_ms(await penstock.now_ms()))
-        known = [one.name for one in await penstock.read_queues(pool)]
+        known = [one.name for one in await penstock.read_queues(where)]
         if queue not in known:
-            await penstock.create_queue(pool, queue, if_missing=True)
+            await penstock.create_queue(where, queue, if_missing=True)
         runs = [replace(run, scheduled_time=moment, name=_name(name, number, count)) for number in range(count)]
-        ids = await penstock.submit_runs(pool, runs)
+        ids = await penstock.submit_runs(where, runs)
         if output is Output.TABLE:
-            _print_submission(pool, queue, ids, queue_created=queue not in known)
+            _print_submission(where, queue, ids, queue_created=queue not in known)
         return queue not in known, ids, await penstock.wait_for_runs(ids) if wait else []
 
-    created, ids, ended = ask(action)
+    found, (created, ids, ended) = ask_in(pool, action)
     if output is Output.JSON:
-        print_json({"pool": pool, "queue": queue, "queue_created": created, "runs": ended if wait else ids})
+        print_json({"pool": found, "queue": queue, "queue_created": created, "runs": ended if wait else ids})
     elif wait:
         print(_summary(ended))
     if any(one.state != "COMPLETED" for one in ended):
@@ -170,6 +195,38 @@ def inspect(
         print_json(fields)
         return
     print_record("FlowRun", {name: _for_people(name, value, now) for name, value in fields.items()})
+
+
+@app.command(
+    epilog=examples(
+        "penstock flow-run logs 0198c0de-0000-7000-8000-000000000000",
+        "penstock flow-run logs 0198c0de-0000-7000-8000-000000000000 --follow",
+    )
+)
+def logs(
+    run_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the run.", show_default=False)],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Print what a flow run printed. Kept for a day after its last line, the latest part of a long output.
+
+    With --output json each line is one JSON object: at_ms, source, text.
+    """
+
+    async def action(penstock: Penstock) -> int:
+        count = 0
+        async with aclosing(penstock.logs(run_id, follow=follow)) as lines:
+            async for line in lines:
+                count += 1
+                if output is Output.JSON:
+                    print_json_line(line)
+                else:
+                    at = times.of_ms(line.at_ms).astimezone().strftime("%H:%M:%S.%f")[:-3]
+                    print(f"{at} | {line.source} | {line.text}", flush=True)
+        return count
+
+    if ask(action) == 0:
+        say(f"No output of run '{run_id}' is kept")
 
 
 def when(run: Run) -> datetime:

@@ -6,19 +6,45 @@ from typing import Annotated
 
 import typer
 
+from penstock.cli.completion import pool_names, queue_names
 from penstock.cli.output import Output
 
-PoolOption = Annotated[str, typer.Option("--pool", "-p", help="The work pool.", show_default=False)]
+MAX_HOURS = 24 * 366 * 100
+"""A century: what is due later means nothing."""
+PoolOption = Annotated[
+    str, typer.Option("--pool", "-p", help="The work pool.", show_default=False, autocompletion=pool_names)
+]
+DefaultPoolOption = Annotated[
+    str | None,
+    typer.Option(
+        "--pool",
+        "-p",
+        help="The work pool; when not given, PENSTOCK_DEFAULT_POOL or the only one there is.",
+        show_default=False,
+        autocompletion=pool_names,
+    ),
+]
 AnyPoolOption = Annotated[
     str | None,
-    typer.Option("--pool", "-p", help="Only this work pool; all of them when not given.", show_default=False),
+    typer.Option(
+        "--pool",
+        "-p",
+        help="Only this work pool; all of them when not given.",
+        show_default=False,
+        autocompletion=pool_names,
+    ),
 ]
 OutputOption = Annotated[
     Output, typer.Option("--output", "-o", help="'json' prints JSON for programs and nothing else.")
 ]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
-PoolName = Annotated[str, typer.Argument(help="Name of the work pool.", show_default=False)]
-QueueName = Annotated[str, typer.Argument(help="Name of the work queue.", show_default=False)]
+PoolName = Annotated[str, typer.Argument(help="Name of the work pool.", show_default=False, autocompletion=pool_names)]
+QueueName = Annotated[
+    str, typer.Argument(help="Name of the work queue.", show_default=False, autocompletion=queue_names)
+]
+HoursOption = Annotated[
+    float, typer.Option("--hours", min=0, max=MAX_HOURS, help="Look so far ahead.", show_default=True)
+]
 LimitOption = Annotated[
     int | None,
     typer.Option("--concurrency-limit", help="Most runs in flight at the same time; no limit when not given."),

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _NUMBER: Final = re.compile(r"[+-]?\d+")
 _MAX_DIGITS: Final = 18
+SHOWN_POOLS: Final = 20
+"""Names an error lists at most."""
 
 
 def limit_and_name(first: str, second: str, *, limit_first: bool) -> tuple[int, str]:
@@ -63,6 +65,28 @@ def choice(text: str, known: Sequence[str], option: str) -> str:
         hint = did_you_mean(text, known) or f"one of {', '.join(known)}"
         raise typer.BadParameter(f"{option} {text!r} is unknown; {hint}")
     return folded[text.upper()]
+
+
+def choose_pool(given: str | None, default: str, existing: Sequence[str]) -> str:
+    """Say which work pool a command is about.
+
+    Args:
+        given: with ``--pool``.
+        default: what ``PENSTOCK_DEFAULT_POOL`` says; '' when it says nothing.
+        existing: names of the pools there are.
+    """
+    if given is not None:
+        return given
+    if default:
+        return default
+    if len(existing) == 1:
+        return existing[0]
+    if not existing:
+        raise typer.BadParameter("there is no work pool yet; `penstock work-pool create NAME` creates one")
+    shown = ", ".join(existing[:SHOWN_POOLS]) + (", ..." if len(existing) > SHOWN_POOLS else "")
+    raise typer.BadParameter(
+        f"give --pool (or set PENSTOCK_DEFAULT_POOL): there are {len(existing)} work pools: {shown}"
+    )
 
 
 def json_file(path: Path, option: str) -> dict[str, Any]:

@@ -14,7 +14,14 @@ from penstock.cli.options import OutputOption, examples
 from penstock.cli.output import Output, print_json
 from penstock.cli.parsing import json_file, pairs, parameters
 
-app = typer.Typer(help="Check and try base job templates.", no_args_is_help=True)
+app = typer.Typer(
+    help="Check and try base job templates.",
+    no_args_is_help=True,
+    epilog=examples(
+        "penstock template lint template.json",
+        "penstock template render template.json --var stream_output=false",
+    ),
+)
 
 TemplateFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="JSON file with the base job template.", show_default=False)

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from penstock.cli import times
+from penstock.cli.base_templates import compact, read_template, written
 from penstock.cli.options import (
     EITHER_ORDER,
     DescriptionOption,
+    HoursOption,
     LimitOption,
     OutputOption,
     PoolName,
@@ -19,22 +21,40 @@ from penstock.cli.options import (
     examples,
 )
 from penstock.cli.output import Output, print_json, print_record, print_table
-from penstock.cli.parsing import choice, json_file, limit_and_name
+from penstock.cli.parsing import choice, limit_and_name
+from penstock.cli.preview import LimitOption as ShownOption
+from penstock.cli.preview import paused_parts, show_preview, within
 from penstock.cli.session import ask
+from penstock.cli.slots import show_slots
+from penstock.client.watching import SHOWN
 from penstock.contracts.pools import DEFAULT_MAX_ATTEMPTS, DEFAULT_WORKER_TYPE, OnWorkerLost, Pool
-from penstock.errors import NotFound
+from penstock.errors import Invalid, NotFound
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from penstock.client import InFlight, Penstock
+    from penstock.client.watching import Preview
 
-app = typer.Typer(help="Create, change and watch work pools.", no_args_is_help=True)
+app = typer.Typer(
+    help="Create, change and watch work pools.",
+    no_args_is_help=True,
+    epilog=examples(
+        "penstock work-pool create etl --type process --concurrency-limit 5",
+        "penstock work-pool ls",
+        "penstock work-pool slots etl",
+    ),
+)
 
 LOST = get_args(OnWorkerLost)
 TemplateOption = Annotated[
     Path | None,
-    typer.Option("--base-job-template", help="JSON file with the base job template.", show_default=False),
+    typer.Option(
+        "--base-job-template",
+        metavar="FILE",
+        help="JSON file with the base job template; a new pool without one gets the default of its type.",
+        show_default=False,
+    ),
 ]
 LostOption = Annotated[
     str | None,
@@ -64,10 +84,12 @@ def create(
     on_worker_lost: LostOption = None,
     max_attempts: AttemptsOption = None,
     if_missing: Annotated[bool, typer.Option("--if-missing", help="Leave an existing pool as it is.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Update an existing pool.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Update an existing pool; with --paused also pause it.")
+    ] = False,
 ) -> None:
     """Create a work pool."""
-    template = json_file(base_job_template, "--base-job-template") if base_job_template else {}
+    template = read_template(base_job_template, "--base-job-template") if base_job_template else None
     lost: Any = choice(on_worker_lost, LOST, "--on-worker-lost") if on_worker_lost else "crash"
 
     async def action(penstock: Penstock) -> tuple[bool, Pool]:
@@ -140,6 +162,7 @@ def inspect(name: PoolName, output: OutputOption = Output.TABLE) -> None:
         print_json(fields)
         return
     fields |= {moment: times.ago_iso(fields[moment], now) for moment in ("created", "updated")}
+    fields["base_job_template"] = compact(pool.base_job_template)
     print_record("WorkPool", fields | {"queues": [queue.name for queue in pool.queues]})
 
 
@@ -161,7 +184,7 @@ def update(
 ) -> None:
     """Change fields of a work pool; what is not given stays as it is."""
     given: dict[str, Any] = {
-        "base_job_template": json_file(base_job_template, "--base-job-template") if base_job_template else None,
+        "base_job_template": read_template(base_job_template, "--base-job-template") if base_job_template else None,
         "description": description,
         "concurrency_limit": concurrency_limit,
         "on_worker_lost": choice(on_worker_lost, LOST, "--on-worker-lost") if on_worker_lost else None,
@@ -172,6 +195,26 @@ def update(
         raise typer.BadParameter("nothing to change: give at least one option (--help lists them)")
     ask(lambda penstock: penstock.update_pool(name, **changes))
     print(f"Updated work pool '{name}'")
+
+
+@app.command(epilog=examples("penstock work-pool preview etl", "penstock work-pool preview etl --hours 12"))
+def preview(
+    name: PoolName, hours: HoursOption = 1, limit: ShownOption = SHOWN, output: OutputOption = Output.TABLE
+) -> None:
+    """Show the runs of the next hours in the order in which they will be handed out, late ones first."""
+
+    async def action(penstock: Penstock) -> tuple[Pool, Preview]:
+        return await penstock.read_pool(name), await penstock.preview(name, within=within(hours), limit=limit)
+
+    pool, found = ask(action)
+    paused = paused_parts(pool, pool.queues)
+    show_preview(f"Upcoming Runs of Work Pool '{pool.name}'", found, output, paused=paused, with_queue=True)
+
+
+@app.command(epilog=examples("penstock work-pool slots etl", "penstock work-pool slots etl --output json"))
+def slots(name: PoolName, limit: ShownOption = SHOWN, output: OutputOption = Output.TABLE) -> None:
+    """Show who holds each slot and since when, what waits in which queue, and what it waits for."""
+    show_slots(ask(lambda penstock: penstock.explain_slots(name, limit=limit)), output)
 
 
 @app.command(epilog=examples("penstock work-pool pause etl"))
@@ -226,6 +269,33 @@ def clear_limit(name: PoolName) -> None:
     """Remove the concurrency limit of a work pool."""
     ask(lambda penstock: penstock.update_pool(name, concurrency_limit=None))
     print(f"Cleared concurrency limit for work pool '{name}'")
+
+
+@app.command(
+    "get-default-base-job-template",
+    epilog=examples(
+        "penstock work-pool get-default-base-job-template --type process",
+        "penstock work-pool get-default-base-job-template --type process --file template.json",
+    ),
+)
+def default_base_job_template(
+    worker_type: Annotated[str, typer.Option("--type", "-t", help="Type of the workers.", show_default=False)],
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", metavar="FILE", help="Write it there.", show_default=False)
+    ] = None,
+) -> None:
+    """Show the template that a new pool of this type gets, to begin your own with."""
+    from penstock.templates import default_template  # noqa: PLC0415 - other commands need not load the schema library
+
+    text = written(default_template(worker_type))
+    if file is None:
+        print(text)
+        return
+    try:
+        file.write_text(text + "\n", encoding="utf-8")
+    except OSError as problem:
+        raise Invalid(f"--file '{file}': {problem.strerror}") from problem
+    print(f"Wrote the default base job template of type '{worker_type}' to '{file}'")
 
 
 def marked(name: str, *, is_paused: bool) -> str:

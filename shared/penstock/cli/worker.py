@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from penstock.cli import times
-from penstock.cli.options import AnyPoolOption, OutputOption, PoolOption, examples
-from penstock.cli.output import Output, print_json, print_table
-from penstock.cli.session import ask
+from penstock.cli.completion import queue_names, worker_names
+from penstock.cli.options import AnyPoolOption, DefaultPoolOption, OutputOption, PoolOption, examples
+from penstock.cli.output import Output, print_json, print_record, print_table
+from penstock.cli.session import ask, ask_in
 from penstock.client.local_state import read_settings
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from penstock.client import Penstock, Worker
+    from penstock.contracts.runs import Run
 
-app = typer.Typer(help="Start and watch workers.", no_args_is_help=True)
+app = typer.Typer(
+    help="Start and watch workers.",
+    no_args_is_help=True,
+    epilog=examples(
+        "penstock worker start --pool etl --limit 5",
+        "penstock worker ls -v",
+        "penstock worker inspect w1 --pool etl",
+    ),
+)
+
+SHOWN_RUNS: Final = 5
+"""Names of runs a line of the table shows; `worker inspect` has all."""
 
 
 class InstallPolicy(StrEnum):
@@ -52,7 +64,13 @@ def start(
     ] = None,
     work_queues: Annotated[
         list[str] | None,
-        typer.Option("--work-queue", "-q", help="Serve only this queue; may be repeated.", show_default=False),
+        typer.Option(
+            "--work-queue",
+            "-q",
+            help="Serve only this queue; may be repeated. A missing one is created.",
+            show_default=False,
+            autocompletion=queue_names,
+        ),
     ] = None,
     limit: Annotated[
         int | None,
@@ -87,20 +105,29 @@ def start(
     raise typer.Exit(asyncio.run(work))
 
 
-@app.command("ls", epilog=examples("penstock worker ls", "penstock worker ls --pool etl --output json"))
-def list_workers(pool: AnyPoolOption = None, output: OutputOption = Output.TABLE) -> None:
+@app.command(
+    "ls", epilog=examples("penstock worker ls", "penstock worker ls --pool etl -v", "penstock worker ls --output json")
+)
+def list_workers(
+    pool: AnyPoolOption = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also show the runs they hold.")] = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
     """List workers, OFFLINE ones included."""
 
-    async def action(penstock: Penstock) -> tuple[list[Worker], datetime]:
-        return await penstock.read_workers(pool), times.of_ms(await penstock.now_ms())
+    async def action(penstock: Penstock) -> tuple[list[Worker], list[list[Run]], datetime]:
+        workers = await penstock.read_workers(pool)
+        held = await penstock.read_held(workers) if verbose else [[]] * len(workers)
+        return workers, held, times.of_ms(await penstock.now_ms())
 
-    workers, now = ask(action)
+    workers, held, now = ask(action)
     if output is Output.JSON:
-        print_json(workers)
+        runs = [{"runs": [run.id for run in of_one]} if verbose else {} for of_one in held]
+        print_json([worker.model_dump(mode="json") | more for worker, more in zip(workers, runs, strict=True)])
         return
     print_table(
         "Workers",
-        ["Name", "Pool", "Type", "Status", "Slots", "Last heartbeat", "Queues", "Version"],
+        ["Name", "Pool", "Type", "Status", "Slots", "Last heartbeat", "Queues", "Version", *(["Runs"] * verbose)],
         [
             [
                 worker.name,
@@ -111,7 +138,46 @@ def list_workers(pool: AnyPoolOption = None, output: OutputOption = Output.TABLE
                 times.ago_iso(worker.last_heartbeat, now),
                 ", ".join(worker.queues) or "all",
                 worker.version,
+                *([_names(runs)] * verbose),
             ]
-            for worker in workers
+            for worker, runs in zip(workers, held, strict=True)
         ],
     )
+
+
+@app.command(epilog=examples("penstock worker inspect w1 --pool etl", "penstock worker inspect w1 -p etl -o json"))
+def inspect(
+    name: Annotated[str, typer.Argument(help="Name of the worker.", show_default=False, autocompletion=worker_names)],
+    pool: DefaultPoolOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show everything about a worker: whether it lives, what it serves, what it holds."""
+
+    async def action(penstock: Penstock, where: str) -> tuple[Worker, list[Run], datetime]:
+        worker = await penstock.read_worker(where, name)
+        (runs,) = await penstock.read_held([worker])
+        return worker, runs, times.of_ms(await penstock.now_ms())
+
+    _, (worker, runs, now) = ask_in(pool, action)
+    age = max((now - datetime.fromisoformat(worker.last_heartbeat)).total_seconds(), 0)
+    fields = worker.model_dump(mode="json") | {"last_heartbeat_age_seconds": round(age, 3)}
+    if output is Output.JSON:
+        print_json(fields | {"runs": runs})
+        return
+    people = {
+        "last_heartbeat": times.ago_iso(worker.last_heartbeat, now),
+        "last_heartbeat_age_seconds": fields["last_heartbeat_age_seconds"],
+        "queues": worker.queues or "all",
+        "runs": [_said(run, now) for run in runs],
+    }
+    print_record("Worker", fields | people)
+
+
+def _names(runs: list[Run]) -> str:
+    more = f" and {len(runs) - SHOWN_RUNS} more" if len(runs) > SHOWN_RUNS else ""
+    return ", ".join(run.name for run in runs[:SHOWN_RUNS]) + more
+
+
+def _said(run: Run, now: datetime) -> str:
+    since = f", since {times.ago(times.of_ms(run.claimed_ms), now)}" if run.claimed_ms else ""
+    return f"{run.id} {run.name} ({run.state}, queue '{run.queue}'{since})"

@@ -10,8 +10,9 @@
         for run in await penstock.wait_for_runs(ids, timeout=60):
             print(run.name, run.state)
 
-``sdk`` is what a program calls (with ``admin`` for pools and queues), ``store`` the one read-only door to state,
-``records`` how a hash becomes a record, ``runs`` how a submission is made, ``events`` the event stream from a cursor,
+``sdk`` is what a program calls (with ``admin`` for pools and queues and ``watching`` for what goes on inside), ``store`` the
+one read-only door to state, ``records`` how a hash becomes a record, ``waiting`` why work waits and in which order it will be
+handed out, ``runs`` how a submission is made, ``events`` the event stream from a cursor, ``logs`` what a run printed,
 ``dead_letters`` what operators do with dead entries, ``wording`` how errors are worded.
 """
 

@@ -59,11 +59,12 @@ class Administration:
             description: for people.
             is_paused: start paused.
             concurrency_limit: how many runs are in flight at most; None means no limit.
-            base_job_template: for the worker's infrastructure.
+            base_job_template: what a run's job variables may be and what they become; None and ``{}`` mean the default one
+                of the type.
             on_worker_lost: what becomes of a RUNNING run whose worker went OFFLINE: ``crash``, ``requeue`` or ``keep``.
             max_attempts: how often ``requeue`` starts a run at most, 1 to 1000.
             if_missing: answer an existing pool of the same type instead of refusing.
-            overwrite: update an existing pool instead of refusing.
+            overwrite: update an existing pool instead of refusing, and pause it if ``is_paused``; it is never resumed.
         """
         command = checked(
             lambda: pools.CreatePool(
@@ -146,7 +147,7 @@ class Administration:
         )
         return Queue.model_validate(await self._command(command))
 
-    async def update_queue(self, pool: str, name: str, **changes: Any) -> Queue:
+    async def update_queue(self, pool: str, name: str, /, **changes: Any) -> Queue:
         """Change fields of a queue (:class:`~penstock.contracts.queues.QueueChanges`); the others stay as they are."""
         command = checked(
             lambda: queues.UpdateQueue(pool=pool, queue=name, changes=queues.QueueChanges(**changes)),

@@ -36,8 +36,10 @@ class NewRun:
         scheduled_time: not before this moment, with a time zone; None means now.
         env: variables for the process; None removes one.
         working_dir: None means a temporary directory of its own.
-        stream_output: the worker shows what the process prints.
-        tags, labels, job_variables: carried along.
+        stream_output: the worker shows what the process prints, unless the pool's template says that it does not.
+        job_variables: for the pool's template, which makes more of ``env``, ``labels``, ``working_dir`` and ``stream_output``
+            of them; what is given here itself wins.
+        tags, labels: carried along.
     """
 
     entrypoint: str | None = None

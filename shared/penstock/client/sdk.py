@@ -8,16 +8,21 @@ from __future__ import annotations
 import asyncio
 import unicodedata
 from contextlib import aclosing, asynccontextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from penstock import keys
-from penstock.bus.connection import check, connect, fixed_partitions, redis_now_ms
-from penstock.client.admin import Administration, checked
+from penstock.bus.cancellation import end_tasks
+from penstock.bus.connection import check, connect, fixed_partitions
+from penstock.client.admin import checked
 from penstock.client.dead_letters import DeadLetters
 from penstock.client.events import EventStream
+from penstock.client.job_variables import JobVariables
 from penstock.client.local_state import read_settings
+from penstock.client.logs import RunOutput
 from penstock.client.outage import needs_redis
 from penstock.client.runs import chunks, prepare
+from penstock.client.watching import Watching
 from penstock.contracts.runs import TERMINAL, RunState, SubmitRuns
 from penstock.errors import BadSettings, CursorExpired, Invalid, NotFound, refusal
 from penstock.settings import Settings
@@ -32,13 +37,14 @@ if TYPE_CHECKING:
     from penstock.client.records import InFlight, Worker
     from penstock.client.runs import NewRun
     from penstock.contracts.events import Event
+    from penstock.contracts.logs import LogLine
     from penstock.contracts.runs import Run
 
 DEFAULT_LIMIT: Final = 200
 RUN_EVENTS: Final = "prefect.flow-run."
 
 
-class Penstock(Administration):
+class Penstock(Watching):
     """One installation of Penstock.
 
     Args:
@@ -79,11 +85,6 @@ class Penstock(Administration):
         """What could not be handled."""
         return DeadLetters(self._client, self._partitions)
 
-    @needs_redis
-    async def now_ms(self) -> int:
-        """Redis TIME in milliseconds: the clock that decides when something is due."""
-        return await redis_now_ms(self._client)
-
     # Runs
 
     async def submit_runs(self, pool: str, runs: Sequence[NewRun]) -> list[str]:
@@ -97,11 +98,13 @@ class Penstock(Administration):
             Their ids, in the order given.
 
         Raises:
+            Invalid: a run breaks a rule, or its job variables one of the pool's template; nothing has been sent.
             Refused: the dispatcher turned some down; the message says how many of how many, and why.
         """
         pool = unicodedata.normalize("NFC", pool)
         partition = keys.partition_of_pool(pool, self._partitions)
         prepared = prepare(runs, partition)
+        await self._job_variables.check(pool, prepared)
         refused: list[dict[str, str]] = []
         for chunk in chunks(prepared):
             answer = await self._command(_submission(pool, chunk), stream=DISPATCH)
@@ -161,6 +164,27 @@ class Penstock(Administration):
             ) from problem
         return await self._existing(run_ids)
 
+    async def logs(self, run_id: str, *, follow: bool = False) -> AsyncGenerator[LogLine, None]:
+        """Read what a run printed, oldest line first.
+
+        Args:
+            run_id: whose output.
+            follow: go on until the run has ended instead of stopping at what is kept now.
+
+        Yields:
+            Line by line. Nothing when the run has printed nothing, or so long ago that it is not kept any more.
+        """
+        await self._existing([run_id])
+        ended = asyncio.create_task(self.wait_for_runs([run_id])) if follow else None
+        try:
+            async with aclosing(RunOutput(self._client, run_id).read(ended)) as lines:
+                async for line in lines:
+                    yield line
+            if ended:
+                ended.result()
+        finally:
+            await end_tasks([ended] if ended else [])
+
     async def _wait(self, open_runs: set[str]) -> None:
         partitions = sorted({self._partition_of_run(run_id) for run_id in open_runs})
         stream = EventStream(self._client, partitions, [f"{RUN_EVENTS}*"])
@@ -211,6 +235,10 @@ class Penstock(Administration):
                 yield cursor, event
 
     # Inside
+
+    @cached_property
+    def _job_variables(self) -> JobVariables:
+        return JobVariables(self._store)
 
     async def _existing(self, run_ids: Sequence[str]) -> list[Run]:
         for run_id in run_ids:

@@ -10,6 +10,7 @@ import orjson
 from penstock import keys
 from penstock.client.outage import needs_redis
 from penstock.client.records import InFlight, Worker, to_pool, to_queue, to_run, to_worker
+from penstock.client.waiting import Backlog, Place
 from penstock.contracts.runs import IN_FLIGHT, TERMINAL
 
 if TYPE_CHECKING:
@@ -70,6 +71,11 @@ class Store:
             pools += await self._pools(partition, [pool_id.decode() for pool_id in ids])
         return sorted(pools, key=lambda pool: pool.name)
 
+    async def read_template(self, name: str) -> bytes | None:
+        """A pool's base job template as JSON; None when there is no such pool."""
+        name = unicodedata.normalize("NFC", name)
+        return await read_template(self._client, self._partition(name), name)
+
     @needs_redis
     async def read_in_flight(self, pool: Pool) -> InFlight:
         """How many runs hold a slot."""
@@ -93,6 +99,71 @@ class Store:
             pipe.scard(keys.key(partition, "slots_in_flight", ident))
         answers = await pipe.execute()
         return [to_worker(pool.name, fields, used) for fields, used in _pairs(answers) if fields]
+
+    @needs_redis
+    async def read_held(self, pool: Pool, workers: Sequence[str]) -> list[list[Run]]:
+        """The runs that each of a pool's workers holds, the first submitted first."""
+        partition = self._partition(pool.name)
+        pipe = self._client.pipeline(transaction=False)
+        for name in workers:
+            pipe.smembers(keys.key(partition, "slots_in_flight", keys.worker_ident(pool.id, name)))
+        held = [sorted(member.decode() for member in members) for members in await pipe.execute()]
+        runs = {run.id: run for run in await self.read_runs([run_id for ids in held for run_id in ids])}
+        return [[runs[run_id] for run_id in ids if run_id in runs] for ids in held]
+
+    @needs_redis
+    async def read_holders(self, pool: Pool, limit: int) -> list[Run]:
+        """The runs that hold a slot of a pool, the longest claimed first."""
+        name = keys.key(self._partition(pool.name), "pool_in_flight", pool.id)
+        members: Any = await self._client.zrange(name, 0, limit - 1)
+        return [run for run in await self.read_runs([raw.decode() for raw in members]) if run.state in IN_FLIGHT]
+
+    @needs_redis
+    async def read_backlogs(self, pool: Pool, now_ms: int) -> dict[str, Backlog]:
+        """What waits in each of a pool's queues, by queue id; queues in which nothing waits are left out."""
+        partition = self._partition(pool.name)
+        pipe = self._client.pipeline(transaction=False)
+        for queue in pool.queues:
+            waiting = keys.key(partition, "waiting", queue.id)
+            pipe.zcard(waiting)
+            pipe.zcount(waiting, "-inf", now_ms)
+            pipe.zrange(waiting, 0, 0, withscores=True)
+        answers = await pipe.execute()
+        found = zip(pool.queues, answers[::3], answers[1::3], answers[2::3], strict=True)
+        return {
+            queue.id: Backlog(waiting, due, int(first[0][1]))
+            for queue, waiting, due, first in found
+            if waiting and first
+        }
+
+    @needs_redis
+    async def read_places(
+        self, pool: Pool, queues: Sequence[Queue], until_ms: int | None, limit: int
+    ) -> tuple[list[Place], int]:
+        """Which runs wait.
+
+        Args:
+            pool: whose.
+            queues: of the pool; only theirs.
+            until_ms: only those due by then; None means all.
+            limit: how many at most of each queue, the first due first.
+
+        Returns:
+            Where they stand, and how many there are.
+        """
+        partition, until = self._partition(pool.name), "+inf" if until_ms is None else until_ms
+        pipe = self._client.pipeline(transaction=False)
+        for queue in queues:
+            waiting = keys.key(partition, "waiting", queue.id)
+            pipe.zrangebyscore(waiting, "-inf", until, start=0, num=limit, withscores=True)
+            pipe.zcount(waiting, "-inf", until)
+        answers = _pairs(await pipe.execute())
+        places = [
+            Place(queue.priority, int(due), raw.decode())
+            for queue, (members, _) in zip(queues, answers, strict=True)
+            for raw, due in members
+        ]
+        return places, sum(count for _, count in answers)
 
     @needs_redis
     async def read_runs(self, run_ids: Sequence[str]) -> list[Run]:
@@ -221,6 +292,25 @@ class Store:
     async def _pool_name(self, partition: int, pool_id: bytes) -> str:
         name: Any = await self._client.hget(keys.key(partition, "pool", pool_id.decode()), "name")
         return str(orjson.loads(name)) if name else ""
+
+
+@needs_redis
+async def read_template(client: Redis, partition: int, pool: str) -> bytes | None:
+    """Read a pool's base job template, for those who know its partition.
+
+    Args:
+        client: reads only.
+        partition: of the pool.
+        pool: its name, normalised.
+
+    Returns:
+        JSON; None when there is no such pool.
+    """
+    pool_id: Any = await client.hget(keys.key(partition, "pools"), pool)
+    if pool_id is None:
+        return None
+    found: Any = await client.hget(keys.key(partition, "pool", pool_id.decode()), "base_job_template")
+    return None if found is None else bytes(found)
 
 
 def _pairs(answers: Sequence[Any]) -> list[tuple[Any, Any]]:

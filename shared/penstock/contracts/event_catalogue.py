@@ -66,6 +66,10 @@ WORKER: Final = Resource(
     "prefect.worker",
     {_ID: "prefect.worker.process.w1", _NAME: "w1", "prefect.version": "0.1.0", "prefect.worker-type": "process"},
 )
+REFUSAL: Final = Resource(
+    "prefect.worker",
+    {**WORKER.labels, _ID: "prefect.worker.process.w1.refusal.9b1f3ad5b6c0f3e0a7c2d41f0c6a58e2d7b94c13"},
+)
 CLAIM: Final = _resource("penstock.claim", f"{_RUN_ID}.1", name="brave-heron")
 RUN_OF_CLAIM: Final = _resource("prefect.flow-run", _RUN_ID, role="flow-run", name="brave-heron")
 
@@ -216,8 +220,8 @@ def _queue(verb: str, says: str, services: tuple[str, ...], **more: Any) -> Even
     return EventKind(f"prefect.work-queue.{verb}", says, services, QUEUE, (POOL_IN_ROLE,), **more)
 
 
-def _worker(name: str, says: str, payload: dict[str, Value] | None = None) -> EventKind:
-    return EventKind(name, says, (MONITOR,), WORKER, (POOL_BY_NAME,), payload or {})
+def _worker(name: str, says: str, payload: dict[str, Value] | None = None, *, resource: Resource = WORKER) -> EventKind:
+    return EventKind(name, says, (MONITOR,), resource, (POOL_BY_NAME,), payload or {})
 
 
 def _flow_run(state: str, says: str) -> EventKind:
@@ -274,7 +278,10 @@ _ALL: Final = (
     ),
     _worker("penstock.worker.draining", "A worker takes nothing new and finishes what it has."),
     _worker(
-        "penstock.worker.refused", "A worker's heartbeats are not accepted; its inbox says why too.", _ABOUT_REFUSAL
+        "penstock.worker.refused",
+        "A worker's heartbeats are not accepted; its inbox says why too.",
+        _ABOUT_REFUSAL,
+        resource=REFUSAL,
     ),
     _flow_run("Scheduled", "A run waits in its queue: submitted, or given back before it had started."),
     _flow_run("Pending", "A run was handed to a worker and holds a slot."),
