@@ -34,6 +34,9 @@ IN_HAND_MS: Final = 1000
 AGAIN_MS: Final = 50
 """How soon to look again at a worker whose deadline has passed while its heartbeat may be on the way."""
 
+SUPERSEDED_KEPT: Final = 16
+"""Processes that were given the same name replace each other once each and are refused from then on; this many are remembered."""
+
 _UNSAFE_IN_JSON = re.compile(r'["\\\s]+')
 
 
@@ -53,12 +56,12 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is remembered of a worker."""
+    """What is remembered of a worker; ``previous_boot_ids`` are the lives that were replaced, the latest last."""
 
     status: WorkerStatus
     facts: Facts
     entry_id: str
-    previous_boot_id: str | None = None
+    previous_boot_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +152,7 @@ def decide(known: Known | None, pool_type: str | None, facts: Facts, entry_id: s
         return "wrong_type"
     if known and entry_order(entry_id) <= entry_order(known.entry_id):
         return "stale"
-    if known and facts.boot_id == known.previous_boot_id:
+    if known and facts.boot_id in known.previous_boot_ids:
         return "superseded"
     return "changed"
 
@@ -160,8 +163,10 @@ def after(known: Known | None, facts: Facts, entry_id: str) -> Known:
     if known is None:
         return Known(status, facts, entry_id)
     replaced = facts.boot_id != known.facts.boot_id
-    previous = known.facts.boot_id if replaced else known.previous_boot_id
-    return replace(known, status=status, facts=facts, entry_id=entry_id, previous_boot_id=previous)
+    previous = (
+        (*known.previous_boot_ids, known.facts.boot_id)[-SUPERSEDED_KEPT:] if replaced else known.previous_boot_ids
+    )
+    return replace(known, status=status, facts=facts, entry_id=entry_id, previous_boot_ids=previous)
 
 
 def news(known: Known | None, facts: Facts) -> News:

@@ -70,7 +70,7 @@ class MonitorStore:
             beat, entry = delivery.message, delivery.entry
             deadline = rules.deadline_ms(entry.added_ms, rules.milliseconds(beat.interval_seconds))
             rest += (beat.pool, beat.worker, entry.id, beat.seq, deadline, facts(beat))
-        words: list[bytes] = await APPLY_HEARTBEATS(self._client, partition, rest=rest)
+        words: list[bytes] = await APPLY_HEARTBEATS(self._client, partition, rest=rest, kept=rules.SUPERSEDED_KEPT)
         return [cast("rules.Decision", word.decode()) for word in words]
 
     async def expire_workers(self, partitions: int) -> list[Sweep]:

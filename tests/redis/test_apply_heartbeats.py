@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import random
 from collections import defaultdict
 from dataclasses import replace
@@ -10,12 +11,13 @@ import pytest
 
 from penstock import keys
 from penstock.bus.connection import redis_now_ms
+from penstock.contracts.events import event_id, worker_identity
 from penstock.contracts.queues import CreateQueue
 from penstock.contracts.workers import AnnounceWorker, LoseWorker, RefuseWorker
 from services.heartbeat_monitor import rules
 from tests.definitions import DefinedPool, define_pool, define_queue
 from tests.heartbeats import Monitor, delivered, event_names, heartbeat
-from tests.support import read_events, read_messages
+from tests.support import read_events, read_messages, wait_until
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -224,9 +226,47 @@ async def test_a_new_life_of_an_online_worker_is_started_and_announced_and_the_o
     announced = [AnnounceWorker.model_validate(message) for message in await read_messages(client, "dispatch")]
     assert [message.boot_id for message in announced] == ["old", "new"]
     assert announced[0].seq < announced[1].seq
-    assert (await monitor.worker(pool))["previous_boot_id"] == "old"
+    assert (await monitor.worker(pool))["previous_boot_ids"] == " old"
     (told,) = await read_messages(client, "inbox", "etl/w1")
     assert (told["boot_id"], told["code"]) == ("old", "superseded")
+
+
+async def test_of_three_processes_with_one_name_each_replaces_the_one_before_and_none_returns(
+    monitor: Monitor, client: Redis
+) -> None:
+    pool = await define_pool(client, "etl")
+
+    assert [await monitor.beat("etl", boot_id=boot_id) for boot_id in "ABCABBAC"] == [
+        *("changed", "changed", "changed"),
+        *("superseded", "superseded", "superseded", "superseded"),
+        "renewed",
+    ]
+
+    assert [message["boot_id"] for message in await read_messages(client, "dispatch")] == ["A", "B", "C"]
+    refused = [event["payload"]["boot_id"] for event in await read_events(client) if event["event"].endswith("refused")]
+    assert refused == ["A", "B"]
+    assert (await monitor.worker(pool))["boot_id"] == "C"
+
+
+async def test_a_life_without_a_boot_id_is_superseded_like_any_other(monitor: Monitor, client: Redis) -> None:
+    await define_pool(client, "etl")
+
+    decisions = [await monitor.beat("etl", boot_id=boot_id) for boot_id in ("", "1", "", "11", "1", "11", "")]
+
+    assert decisions == ["changed", "changed", "superseded", "changed", "superseded", "renewed", "superseded"]
+
+
+async def test_a_record_remembers_the_last_sixteen_superseded_lives_and_no_more(
+    monitor: Monitor, client: Redis
+) -> None:
+    pool = await define_pool(client, "etl")
+    lives = [f"life-{number}" for number in range(40)]
+    for boot_id in lives:
+        await monitor.beat("etl", boot_id=boot_id)
+
+    assert (await monitor.worker(pool))["previous_boot_ids"].split() == lives[-17:-1]
+    assert [await monitor.beat("etl", boot_id=boot_id) for boot_id in lives[-17:-1]] == ["superseded"] * 16
+    assert await monitor.beat("etl", boot_id=lives[-18]) == "changed"
 
 
 async def test_an_older_entry_changes_nothing_whatever_it_says(monitor: Monitor, client: Redis) -> None:
@@ -415,8 +455,112 @@ async def test_names_of_any_alphabet_and_with_quotes_arrive_unharmed(monitor: Mo
     assert len(await read_messages(client, "inbox", f"{name}/{worker}")) == 1
 
 
+def of_workers(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What workers counted themselves."""
+    return [event for event in events if "worker." in event["event"] and not event["event"].endswith(".refused")]
+
+
+async def test_a_workers_events_are_numbered_by_its_record_and_their_ids_can_be_recomputed_from_it(
+    monitor: Monitor, client: Redis
+) -> None:
+    pool = await define_pool(client, "etl")
+    await monitor.beat("etl", "W 1")
+    await monitor.beat("etl", "W 1", draining=True)
+    await monitor.beat("etl", "W 1", stopping=True)
+    await monitor.beat("etl", "W 1")
+
+    record = await monitor.worker(pool, "W 1")
+    identity = worker_identity("prefect.worker.process.w-1", pool.id, "W 1", int(record["created_ms"]))
+    events = of_workers(await read_events(client))
+    assert [event["seq"] for event in events] == [1, 2, 3, 4, 5, 6, 7]
+    assert [event["id"] for event in events] == [event_id(identity, seq) for seq in range(1, 8)]
+    assert record["event_seq"] == "7"
+
+
+async def test_a_worker_that_comes_back_after_its_record_expired_counts_anew_and_repeats_no_id(
+    monitor: Monitor, client: Redis
+) -> None:
+    pool = await define_pool(client, "etl")
+    await monitor.beat("etl")
+    record = keys.key(0, "worker", f"{pool.id}/w1")
+    created = int((await monitor.worker(pool))["created_ms"])
+    await client.delete(record)
+    await wait_until(lambda: later_than(client, created), what="a later moment than the record was made at")
+
+    await monitor.beat("etl")
+
+    events = of_workers(await read_events(client))
+    assert [event["seq"] for event in events] == [1, 2, 1, 2]
+    assert len({event["id"] for event in events}) == 4
+
+
+async def later_than(client: Redis, moment_ms: int) -> bool:
+    return await redis_now_ms(client) > moment_ms
+
+
+async def test_workers_of_one_name_in_other_pools_or_partitions_or_of_one_slug_share_no_event_id(
+    monitor: Monitor, client: Redis
+) -> None:
+    await define_pool(client, "etl")
+    await define_pool(client, "other")
+    await define_pool(client, "far", partition=1)
+
+    for pool, worker, partition in (("etl", "w 1", 0), ("etl", "W-1", 0), ("other", "w 1", 0), ("far", "w 1", 1)):
+        await monitor.beat(pool, worker, partition=partition)
+
+    events = of_workers([*await read_events(client), *await read_events(client, 1)])
+    assert {event["resource"]["prefect.resource.id"] for event in events} == {"prefect.worker.process.w-1"}
+    assert [event["seq"] for event in events] == [1, 2] * 4
+    assert len({event["id"] for event in events}) == 8
+
+
+async def test_a_refusal_is_a_resource_of_its_own_with_one_event(monitor: Monitor, client: Redis) -> None:
+    for boot_id in ("one", "two", "one"):
+        await monitor.beat("nowhere", "w1", boot_id=boot_id, version="3")
+
+    events = await read_events(client)
+    ids = [event["resource"].pop("prefect.resource.id") for event in events]
+    hashes = [hashlib.sha1(f"nowhere/w1/unknown_pool/{boot_id}".encode()).hexdigest() for boot_id in ("one", "two")]  # noqa: S324
+    assert ids == [f"prefect.worker.process.w1.refusal.{refusal}" for refusal in hashes]
+    assert [event["id"] for event in events] == [event_id(resource, 1) for resource in ids]
+    assert [event["seq"] for event in events] == [1, 1]
+    labels = {"prefect.resource.name": "w1", "prefect.version": "3", "prefect.worker-type": "process"}
+    assert [event["resource"] for event in events] == [labels, labels]
+
+
+async def permanent(client: Redis) -> set[bytes]:
+    """Keys that nothing removes by itself."""
+    names: Any = await client.keys("*")
+    return {name for name in names if await client.ttl(name) < 0}
+
+
+async def test_names_that_come_and_go_and_refusals_leave_nothing_for_ever(monitor: Monitor, client: Redis) -> None:
+    pool = await define_pool(client, "etl")
+    await monitor.beat("etl", "first")
+    await monitor.beat("etl", "first", stopping=True)
+    ledger = keys.key(0, "event_ledger")
+    before = await permanent(client), set(await client.hkeys(ledger))
+
+    names = [f"w-{number}" for number in range(600)]
+    for stopping in (False, True):
+        beats = [heartbeat("etl", name, stopping=stopping) for name in names]
+        await monitor.store.apply_heartbeats(0, [delivered(beat, await monitor.next_entry_id()) for beat in beats])
+    strangers = [heartbeat(f"nowhere-{name}", name) for name in names]
+    strangers += [heartbeat("etl", f"odd-{name}", worker_type="odd") for name in names]
+    await monitor.store.apply_heartbeats(0, [delivered(beat, await monitor.next_entry_id()) for beat in strangers])
+
+    assert (await permanent(client), set(await client.hkeys(ledger))) == before
+    assert len(of_workers(await read_events(client))) == 4 * 601
+    records: Any = await client.keys(keys.key(0, "worker", "*"))
+    assert len(records) == 601
+    assert {0 < await client.ttl(record) <= 86_400 for record in records} == {True}
+    await client.delete(*records)  # a day later
+    await monitor.store.forget_workers(0)
+    assert await client.exists(keys.key(0, "pool_workers", pool.id), keys.key(0, "liveness")) == 0
+
+
 QUEUES = ("default", "a", "b")
-BOOTS = ("", "b1", "b2", "b3")
+BOOTS = ("", *(f"b{number}" for number in range(2 * rules.SUPERSEDED_KEPT)))
 
 
 def random_facts(rng: random.Random) -> rules.Facts:
@@ -495,6 +639,8 @@ async def test_the_script_and_the_rules_agree_on_random_heartbeats(monitor: Moni
             known = model.known.get((pool, worker))
             repeat = known and rng.random() < 0.3
             facts = replace(known.facts, stopping=False) if known and repeat else random_facts(rng)
+            if known and rng.random() < 0.6:
+                facts = replace(facts, boot_id=known.facts.boot_id)
             age = rng.choice([0, 0, 0, 1, 2, 5])
             batch.append((pool, worker, facts, f"{now + step - age}-{place}"))
 
@@ -515,7 +661,7 @@ async def assert_remembered(monitor: Monitor, model: Model) -> None:
         assert found["status"] == known.status
         assert found["entry_id"] == known.entry_id
         assert found["boot_id"] == known.facts.boot_id
-        assert found.get("previous_boot_id") == known.previous_boot_id
+        assert found.get("previous_boot_ids", "") == "".join(f" {boot_id}" for boot_id in known.previous_boot_ids)
         assert (found["slots"], orjson.loads(found["queues"])) == (str(known.facts.slots), list(known.facts.queues))
         deadline = rules.deadline_ms(rules.entry_order(known.entry_id)[0], known.facts.interval_ms)
         assert await monitor.deadline(model.pools[pool], worker) == (deadline if known.status == "ONLINE" else None)

@@ -48,6 +48,7 @@ async def test_a_deleted_pool_leaves_no_worker_behind_and_each_is_told(monitor: 
         "penstock.worker.refused w2",
     ]
     assert (await read_events(client))[seen]["payload"]["reason"] == "pool-deleted"
+    assert [event["seq"] for event in (await read_events(client))[seen:]] == [3, 1, 3, 1]
     assert (await read_events(client))[seen]["related"][0]["prefect.resource.name"] == pool.name
     (told,) = await read_messages(client, "inbox", f"{pool.name}/w1")
     assert RefuseWorker.model_validate(told) == RefuseWorker(

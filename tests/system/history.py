@@ -60,9 +60,13 @@ class History:
 
     def _number(self, event: dict[str, Any]) -> None:
         resource = event["resource"]["prefect.resource.id"]
-        if event["seq"] != self.seqs[resource] + 1:
-            self.violations.append(f"{resource}: seq {event['seq']} after {self.seqs[resource]}")
-        self.seqs[resource] = event["seq"]
+        # A worker counts per pool and name, of which its resource id does not tell.
+        counted = resource
+        if resource.startswith("prefect.worker."):
+            counted = f"{resource} {event['resource']['prefect.resource.name']} {event['related']}"
+        if event["seq"] != self.seqs[counted] + 1:
+            self.violations.append(f"{resource}: seq {event['seq']} after {self.seqs[counted]}")
+        self.seqs[counted] = event["seq"]
         self.ids[event["id"]] += 1
         if self.ids[event["id"]] > 1:
             self.violations.append(f"{resource}: event id {event['id']} twice")

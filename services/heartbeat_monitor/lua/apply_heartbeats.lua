@@ -1,6 +1,7 @@
 -- apply_heartbeats: Take heartbeats of one partition in their order, and make of each what it changes.
 --
 -- KEYS      events         STREAM  the partition's events
+-- ARGV      kept           superseded lives of one worker that are remembered
 -- ARGV      ...heartbeats  six each: pool, worker, stream entry id, seq, deadline in ms of Redis TIME, and the facts: a JSON
 --                          object of texts that are fields of the worker's hash (plus stopping: '1' in a last heartbeat)
 -- USES      liveness pool_workers pools worker
@@ -29,13 +30,14 @@ local function change(worker, known, entry_id, seq, deadline, facts)
     end
   end
   if known.boot_id and worker.boot_id ~= known.boot_id then
-    table.insert(fields, 'previous_boot_id')
-    table.insert(fields, known.boot_id)
+    table.insert(fields, 'previous_boot_ids')
+    table.insert(fields, superseded_with(known, tonumber(kept)))
   end
   redis.call('HSET', key_worker(worker.ident), unpack(fields))
   redis.call('SADD', key_pool_workers(worker.pool.id), worker.name)
   if not stopping then
-    redis.call('ZADD', key_liveness(), deadline, worker.ident)
+    -- GT: what an outage extended is not taken back, unless the worker promises another interval.
+    redis.call('ZADD', key_liveness(), worker.interval_ms == known.interval_ms and 'GT' or 'CH', deadline, worker.ident)
     come_online(worker, known)
   elseif known.status == 'ONLINE' then
     lose_worker(read_worker(worker.pool, worker.name), 'stopped')
@@ -59,7 +61,7 @@ local function consider(pool_name, name, entry_id, seq, deadline, facts)
     return 'wrong_type'
   elseif not newer(entry_id, known.entry_id) then
     return 'stale'
-  elseif worker.boot_id == known.previous_boot_id then
+  elseif is_superseded(known, worker.boot_id) then
     refuse_worker(worker, pool_name, 'superseded', 'a newer process has taken the name ' .. cjson.encode(name))
     return 'superseded'
   end

@@ -16,12 +16,15 @@ table.sort(names)
 for _, name in ipairs(names) do
   local worker = read_worker(pool, name)
   redis.call('ZREM', key_liveness(), worker.ident)
-  redis.call('DEL', key_worker(worker.ident))
   if worker.status == 'ONLINE' then
-    online = online + 1
     local at = tonumber(worker.last_heartbeat_ms)
     publish_worker(worker, 'penstock.worker.offline', '{"reason":"pool-deleted","last_heartbeat":"' ..
       iso(math.floor(at / 1000), at % 1000 * 1000) .. '"}')
+  end
+  -- Not before its last event, which its record counts.
+  redis.call('DEL', key_worker(worker.ident))
+  if worker.status == 'ONLINE' then
+    online = online + 1
     refuse_worker(worker, pool_name, 'pool_deleted', 'work pool ' .. pool.name .. ' was deleted')
   end
 end

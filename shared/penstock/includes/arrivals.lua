@@ -2,9 +2,22 @@
 --
 -- USES      commands inbox worker
 -- CONSTANTS COMMANDS_MAX_LENGTH
--- RETURNS   come_online(worker, known)
+-- RETURNS   is_superseded(known, boot_id), superseded_with(known, kept), come_online(worker, known)
 -- COST      O(queues of the pool)
 -- RULE      services.heartbeat_monitor.rules.news
+
+-- Every life that was replaced, the latest last. A boot id has no spaces but may be empty, so a space stands in front of each.
+local function is_superseded(known, boot_id)
+  return ((known.previous_boot_ids or '') .. ' '):find(' ' .. boot_id .. ' ', 1, true) ~= nil
+end
+
+-- The same with the present life, the oldest left out where they are more than kept.
+local function superseded_with(known, kept)
+  local all = (known.previous_boot_ids or '') .. ' ' .. known.boot_id
+  local _, count = all:gsub(' ', '')
+  for _ = kept + 1, count do all = all:match('^ [^ ]*(.*)$') end
+  return all
+end
 
 local function create_missing_queues(worker)
   local there = {}

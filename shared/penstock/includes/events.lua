@@ -6,19 +6,20 @@
 -- COST      O(1) an event
 -- RULE      penstock.contracts.events.event_id
 
--- UUID version 5 of '<resource id>:<seq>': anybody can recompute it, and emitting twice gives the same id twice.
+-- UUID version 5 of '<identity>:<seq>': emitting twice gives the same id twice. The identity is the resource's id, so that anybody
+-- can recompute it, unless the resource may count anew one day: then it also says which of its lives this is.
 local VARIANTS = {}
 for digit = 0, 15 do VARIANTS[string.format('%x', digit)] = string.format('%x', digit % 4 + 8) end
 
-local function event_id(resource_id, seq)
-  local h = redis.sha1hex(EVENT_NAMESPACE .. resource_id .. ':' .. seq)
+local function event_id(identity, seq)
+  local h = redis.sha1hex(EVENT_NAMESPACE .. identity .. ':' .. seq)
   return h:sub(1, 8) .. '-' .. h:sub(9, 12) .. '-5' .. h:sub(14, 16) .. '-' .. VARIANTS[h:sub(17, 17)] .. h:sub(18, 20) ..
     '-' .. h:sub(21, 32)
 end
 
--- resource, related and payload are JSON texts; follows is an event id or nil.
-local function append_event(seq, resource_id, name, resource, related, payload, follows)
-  local id = event_id(resource_id, seq)
+-- resource, related and payload are JSON texts; follows is an event id or nil; identity is the resource's id unless given.
+local function append_event(seq, resource_id, name, resource, related, payload, follows, identity)
+  local id = event_id(identity or resource_id, seq)
   redis.call('XADD', key_events(), 'MAXLEN', '~', EVENTS_MAX_LENGTH, '*', 'type', name, '__data__',
     '{"id":"' .. id .. '","occurred":"' .. now_iso .. '","event":"' .. name .. '","resource":' .. resource ..
     ',"related":' .. related .. ',"payload":' .. payload .. ',"follows":' .. (follows and '"' .. follows .. '"' or 'null') ..

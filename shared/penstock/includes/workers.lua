@@ -5,7 +5,7 @@
 -- RETURNS   read_worker(pool, name), publish_worker(worker, event, payload, follows), announce_worker(worker),
 --           refuse_worker(worker, pool_name, code, reason), keep_for_a_while(worker), lose_worker(worker, reason)
 -- COST      O(1), lose_worker O(queues of the pool)
--- RULE      none
+-- RULE      penstock.contracts.events.worker_identity
 
 -- A worker that left is remembered for a day, for those who ask what became of it.
 local OFFLINE_KEPT_SECONDS = 86400
@@ -20,11 +20,24 @@ local function read_worker(pool, name)
   return worker
 end
 
-local function publish_worker(worker, event, payload, follows)
-  local related = worker.pool and '[{"prefect.resource.id":"prefect.work-pool.' .. worker.pool.id ..
+-- The pool a worker's event is related to: by the name it came with, if there is such a pool.
+local function pool_of(worker)
+  return worker.pool and '[{"prefect.resource.id":"prefect.work-pool.' .. worker.pool.id ..
     '","prefect.resource.role":"work-pool","prefect.resource.name":' .. worker.pool.name .. '}]' or '[]'
-  return publish_event(worker.resource_id, event, worker_resource(worker.resource_id, cjson.encode(worker.name),
-    cjson.encode(worker.type), cjson.encode(worker.version)), related, payload, follows)
+end
+
+local function labels(worker, resource_id)
+  return worker_resource(resource_id, cjson.encode(worker.name), cjson.encode(worker.type), cjson.encode(worker.version))
+end
+
+-- A worker counts its events in its own record and not in the ledger: names come and go, and the record expires with them. As the
+-- count then starts anew, and as names are unique only within a pool, the identity says which record it is.
+local function publish_worker(worker, event, payload, follows)
+  local key = key_worker(worker.ident)
+  redis.call('HSETNX', key, 'created_ms', string.format('%.0f', now_ms))
+  local identity = worker.resource_id .. '|' .. worker.ident .. '|' .. redis.call('HGET', key, 'created_ms')
+  return append_event(redis.call('HINCRBY', key, 'event_seq', 1), worker.resource_id, event, labels(worker, worker.resource_id),
+    pool_of(worker), payload, follows, identity)
 end
 
 -- seq starts at the present in ms, so that it also grows when the worker's hash had expired in between.
@@ -45,16 +58,19 @@ end
 
 local function refuse_worker(worker, pool_name, code, reason)
   local inbox = pool_name .. '/' .. worker.name
-  local once = key_refused(inbox .. '/' .. code .. '/' .. worker.boot_id)
-  if not redis.call('SET', once, reason, 'NX', 'EX', REFUSED_SECONDS) then return end
+  local refusal = inbox .. '/' .. code .. '/' .. worker.boot_id
+  if not redis.call('SET', key_refused(refusal), reason, 'NX', 'EX', REFUSED_SECONDS) then return end
   local about = '"boot_id":' .. cjson.encode(worker.boot_id) .. ',"code":"' .. code .. '","reason":' .. cjson.encode(reason) .. '}'
   redis.call('XADD', key_inbox(inbox), '*', 'type', 'refuse_worker', '__data__', '{"type":"refuse_worker",' .. about)
-  if not worker.pool or redis.call('EXISTS', key_worker(worker.pool.id .. '/' .. worker.name)) == 0 then
-    -- Nobody will ever drain or delete the inbox of a worker that does not exist.
+  if not worker.pool or redis.call('HGET', key_worker(worker.pool.id .. '/' .. worker.name), 'status') ~= 'ONLINE' then
+    -- Nobody may ever drain or delete the inbox of a worker that does not exist or has left.
     redis.call('XTRIM', key_inbox(inbox), 'MAXLEN', 100)
     redis.call('EXPIRE', key_inbox(inbox), REFUSED_SECONDS)
   end
-  publish_worker(worker, 'penstock.worker.refused', '{' .. about)
+  -- A refusal is a resource of its own and this its only event: anybody may be refused, so nothing may be kept of them for ever.
+  -- Said again after a while, it has the same id: it is the same refusal.
+  local resource_id = worker.resource_id .. '.refusal.' .. redis.sha1hex(refusal)
+  append_event(1, resource_id, 'penstock.worker.refused', labels(worker, resource_id), pool_of(worker), '{' .. about, nil)
 end
 
 local function keep_for_a_while(worker)
