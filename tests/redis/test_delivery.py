@@ -316,3 +316,59 @@ async def test_after_a_failed_batch_the_good_entries_are_acknowledged_one_by_one
     pending: Any = await client.xpending_range(key, "monitor", "-", "+", 10)
     assert [entry["message_id"].decode() for entry in pending] == [entries[1].id]
     assert len(await dead(client)) == 1
+
+
+def reports_of(*reports: Any) -> dict[str, Any]:
+    return {"type": "report_runs", "pool": "etl", "worker": "w1", "reports": list(reports)}
+
+
+async def test_an_array_longer_than_a_message_may_have_is_buried_once_and_whole(client: Redis) -> None:
+    handler = Recorder()
+    subscription = Subscription(streams.DISPATCH, "dispatcher", [Route(ReportRuns, handler, array="reports")])
+    good = {"run": new_run_id(0), "token": "t", "epoch": 1, "state": "RUNNING"}
+    body = reports_of(good, *[1] * 50_000)
+    await deliver(client, subscription, [await add(client, streams.DISPATCH, {"__data__": orjson.dumps(body)})])
+    [letter] = await dead(client)
+    assert "50001 elements in 'reports'; a message has at most 1000" in letter["reason"]
+    assert handler.batches == []
+
+
+async def test_a_thousand_and_one_runs_are_refused_where_the_caller_waits(client: Redis) -> None:
+    handler = Recorder()
+    subscription = Subscription(streams.DISPATCH, "dispatcher", [Route(SubmitRuns, handler, array="runs")])
+    run = {"name": "r", "spec": {"command": "true"}}
+    runs = [{**run, "id": new_run_id(0)} for _ in range(1001)]
+    body = orjson.dumps({"type": "submit_runs", "id": "c1", "pool": "etl", "runs": runs})
+    await deliver(client, subscription, [await add(client, streams.DISPATCH, {"__data__": body})])
+    answer: Any = await client.lpop(keys.key(0, "reply", "c1"))
+    assert orjson.loads(answer)["error"]["code"] == "invalid"
+    assert "at most 1000" in orjson.loads(answer)["error"]["message"]
+    assert len(await dead(client)) == 1
+
+
+async def test_many_bad_elements_of_one_entry_leave_a_bounded_number_of_letters(client: Redis) -> None:
+    handler = Recorder()
+    subscription = Subscription(streams.DISPATCH, "dispatcher", [Route(ReportRuns, handler, array="reports")])
+    good = {"run": new_run_id(0), "token": "t", "epoch": 1, "state": "RUNNING"}
+    body = reports_of(good, *[{"run": "x"}] * 500)
+    await deliver(client, subscription, [await add(client, streams.DISPATCH, {"__data__": orjson.dumps(body)})])
+    letters = await dead(client)
+    assert len(letters) == 21
+    assert "and 480 more" in letters[-1]["reason"]
+    assert len(handler.messages[0].reports) == 1
+
+
+async def test_an_element_nested_too_deep_to_be_written_again_fails_nobody_else(client: Redis) -> None:
+    handler = Recorder()
+    subscription = Subscription(streams.DISPATCH, "dispatcher", [Route(ReportRuns, handler, array="reports")])
+    deep = b'{"run":' * 300 + b"1" + b"}" * 300
+    body = b'{"type":"report_runs","pool":"etl","worker":"w1","reports":[' + deep + b"]}"
+    good = {"run": new_run_id(0), "token": "t", "epoch": 1, "state": "RUNNING"}
+    entries = [
+        await add(client, streams.DISPATCH, {"__data__": body}),
+        await add(client, streams.DISPATCH, {"__data__": orjson.dumps(reports_of(good))}),
+    ]
+    await deliver(client, subscription, entries)
+    assert len(handler.messages) == 1
+    [letter] = await dead(client)
+    assert letter["reason"]

@@ -16,6 +16,7 @@ from penstock import keys
 from penstock.bus.dead_letters import DeadLetter, bury
 from penstock.contracts.base import COMMAND_ID, Command, Message
 from penstock.contracts.replies import Reply, ReplyError
+from penstock.contracts.runs import MAX_RUNS_PER_MESSAGE
 from penstock.streams import DATA_FIELD, MAX_MESSAGE_BYTES, REPLY_EXPIRE_SECONDS, TYPE_FIELD
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger("penstock.bus")
 EACH_SECONDS: Final = 1.0
 """So long may the entries of a failed batch take one by one; the rest is the reclaimer's, beside the stream's next batches."""
+MAX_LETTERS_PER_ENTRY: Final = 20
+"""One entry must not push everybody else's letters out of the dead stream; what is beyond is told in one more letter."""
+_BY_VALIDATORS: Final = "Value error, "
 MESSAGES = Counter("penstock_messages_total", "Messages handled", ["stream", "type"])
 
 M = TypeVar("M", bound=Message)
@@ -104,7 +108,8 @@ def explain(problem: ValidationError) -> str:
     parts = []
     for error in problem.errors(include_url=False)[:5]:
         place = ".".join(str(part) for part in error["loc"])
-        parts.append(f"{place}: {error['msg']}" if place else error["msg"])
+        text = error["msg"].removeprefix(_BY_VALIDATORS)
+        parts.append(f"{place}: {text}" if place else text)
     return "; ".join(parts)
 
 
@@ -113,7 +118,7 @@ class _Unreadable(Exception):
 
 
 def decode(subscription: Subscription, entry: Entry) -> tuple[Route, list[Message], list[DeadLetter]] | None:
-    """Turn one entry into messages.
+    """Turn one entry into messages; never raises, for an entry that raises would be delivered again for nothing.
 
     Returns:
         The route, the valid messages (none, one, or one with the good elements of its array) and the dead letters; None for
@@ -130,13 +135,26 @@ def decode(subscription: Subscription, entry: Entry) -> tuple[Route, list[Messag
             raise _Unreadable(  # noqa: TRY301 - one place decides what becomes of it
                 f"unknown type {kind[:100]!r}; this stream takes {known}"
             )
+        return route, *_validate(route, entry, body)
     except _Unreadable as problem:
         return _NOWHERE, [], [DeadLetter(entry, str(problem))]
+    except Exception as problem:  # noqa: BLE001 - whatever a client wrote, the entries beside it are handled
+        return _NOWHERE, [], [DeadLetter(entry, f"cannot be read: {type(problem).__name__}: {problem}")]
+
+
+def _validate(route: Route, entry: Entry, body: bytes) -> tuple[list[Message], list[DeadLetter]]:
     try:
-        return route, [route.model.model_validate_json(body)], []
+        return [route.model.model_validate_json(body)], []
     except ValidationError as problem:
+        reason = explain(problem)
+    try:
         good, bad = _salvage(route, entry, body) if route.array else ([], [])
-        return route, good, bad or [DeadLetter(entry, explain(problem))]
+    except _Unreadable:
+        raise
+    except Exception as problem:  # noqa: BLE001 - elements that cannot be told apart die together
+        log.debug("elements cannot be told apart", entry=entry.id, error=repr(problem))
+        good, bad = [], []
+    return good, bad or [DeadLetter(entry, reason)]
 
 
 def _body(entry: Entry) -> bytes:
@@ -171,15 +189,23 @@ _NOWHERE = Route(Message, _nobody)
 
 
 def _salvage(route: Route, entry: Entry, body: bytes) -> tuple[list[Message], list[DeadLetter]]:
-    """Separate the good elements of an array from the bad; nothing found means the message as a whole is wrong."""
-    try:
-        parsed = orjson.loads(body)
-        elements = parsed[route.array]
-        rest = {name: value for name, value in parsed.items() if name != route.array}
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
-        return [], []
+    """Separate the good elements of an array from the bad; nothing found means the message as a whole is wrong.
+
+    Raises:
+        _Unreadable: the array is too long.
+        Exception: the text cannot be taken apart or put together again.
+    """
+    parsed = orjson.loads(body)
+    elements = parsed[route.array]
     if not isinstance(elements, list):
         return [], []
+    if len(elements) > MAX_RUNS_PER_MESSAGE:
+        raise _Unreadable(f"{len(elements)} elements in {route.array!r}; a message has at most {MAX_RUNS_PER_MESSAGE}")
+    rest = {name: value for name, value in parsed.items() if name != route.array}
+    if not _fits(route, rest):
+        return [], []
+    # Fields nobody knows are not written and read again with each element: one may be as large as a message.
+    rest = {name: value for name, value in rest.items() if name in route.model.model_fields}
     good: list[Any] = []
     bad: list[DeadLetter] = []
     for element in elements:
@@ -191,6 +217,15 @@ def _salvage(route: Route, entry: Entry, body: bytes) -> tuple[list[Message], li
     if not good:
         return [], []
     return [route.model.model_validate_json(orjson.dumps({**rest, route.array: good}))], bad
+
+
+def _fits(route: Route, rest: dict[str, Any]) -> bool:
+    """Say whether a message is right apart from its array."""
+    try:
+        route.model.model_validate_json(orjson.dumps({**rest, route.array: []}))
+    except ValidationError as problem:
+        return all(error["loc"][:1] == (route.array,) for error in problem.errors(include_url=False))
+    return True
 
 
 async def deliver(client: Redis, subscription: Subscription, entries: Iterable[Entry], deliveries: int = 1) -> None:
@@ -223,9 +258,26 @@ async def deliver(client: Redis, subscription: Subscription, entries: Iterable[E
         letters.extend(await route.handler(batch) or ())
         MESSAGES.labels(subscription.stream.name, route.type).inc(len(batch))
     if letters:
-        for letter in letters:
-            log.warning("dead letter", stream=letter.entry.stream, entry=letter.entry.id, reason=letter.reason)
-        await bury(client, [letter._replace(deliveries=deliveries) for letter in letters], subscription.group)
+        kept = [letter._replace(deliveries=deliveries) for letter in _tell(letters)]
+        await bury(client, kept, subscription.group)
+
+
+def _tell(letters: Iterable[DeadLetter]) -> list[DeadLetter]:
+    """Log once per entry, and choose the letters that are kept: the first of each entry, then one that counts the others."""
+    by_entry: dict[str, list[DeadLetter]] = {}
+    for letter in letters:
+        by_entry.setdefault(letter.entry.id, []).append(letter)
+    kept: list[DeadLetter] = []
+    for entry_id, found in by_entry.items():
+        log.warning(
+            "dead letter", stream=found[0].entry.stream, entry=entry_id, reason=found[0].reason, letters=len(found)
+        )
+        kept += found[:MAX_LETTERS_PER_ENTRY]
+        more = len(found) - MAX_LETTERS_PER_ENTRY
+        if more > 0:
+            # Without an element it keeps the whole entry, so that no element is lost.
+            kept.append(DeadLetter(found[0].entry, f"and {more} more; the last: {found[-1].reason}"))
+    return kept
 
 
 def _by_route(

@@ -82,7 +82,7 @@ class Runner:
         self._client = service.client
         self._health = service.health
         self._consumer = consumer_name(service.name)
-        self._watchdog = Watchdog(self._client, self._health, self._consumer, self._prepare)
+        self._watchdog = Watchdog(self._client, self._health, self._prepare)
         self._reclaimers: list[Reclaimer] = []
         self._stop = asyncio.Event()
 
@@ -170,6 +170,7 @@ class Runner:
             group=subscription.group,
             consumer=self._consumer,
             handle=self._handler(watched),
+            on_read=watched.count_read,
         )
         self._watchdog.watched.append(watched)
         self._reclaimers.append(Reclaimer(self._client, subscription, partition, self._consumer))

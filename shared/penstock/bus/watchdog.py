@@ -1,7 +1,7 @@
 """Every second: does each subscriber's group exist, does the subscriber read, how far behind is it? Heal what can be healed.
 
 FastStream stops a subscriber for good when its group is gone, while the process goes on as if nothing had happened. The steady
-state costs three round trips of reads whatever the number of partitions; groups are created only where one is missing.
+state costs three round trips at most whatever the number of partitions; groups are created only where one is missing.
 """
 
 from __future__ import annotations
@@ -33,8 +33,6 @@ WATCH_SECONDS: Final = 1.0
 REDIS_SILENCE_SECONDS: Final = 5.0
 SUBSCRIBER_SILENCE_SECONDS: Final = 15.0
 """FastStream waits 5 s after a failed read; three times that is no longer a pause."""
-READING_MS: Final = 10_000
-"""A consumer that asked within this time is reading: five blocking reads."""
 BATCH_SECONDS: Final = 60.0
 """A handler may have one batch in hand this long before the subscriber counts as stuck."""
 
@@ -50,12 +48,16 @@ class Watched:
     Attributes:
         subscriber: FastStream's.
         busy_since: when the batch in hand was taken (``time.monotonic``), None while none is.
+        reads: how many reads have come back, with or without news.
+        reads_seen: how many of them the watchdog knows of.
     """
 
     subscription: Subscription
     partition: int
     subscriber: Any = None
     busy_since: float | None = None
+    reads: int = 0
+    reads_seen: int = 0
 
     @property
     def key(self) -> str:
@@ -67,6 +69,10 @@ class Watched:
         """What health and logs call it."""
         return f"{self.subscription.stream.name}/{self.partition}"
 
+    def count_read(self) -> None:
+        """Record that a read came back."""
+        self.reads += 1
+
 
 class Watchdog:
     """Watches the subscribers of one process.
@@ -74,14 +80,12 @@ class Watchdog:
     Args:
         client: for its own reads.
         health: told what is seen.
-        consumer: this process's name in every group.
         restore: awaited when Redis has lost its data, before groups are created again.
     """
 
-    def __init__(self, client: Redis, health: Health, consumer: str, restore: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, client: Redis, health: Health, restore: Callable[[], Awaitable[None]]) -> None:
         self._client = client
         self._health = health
-        self._consumer = consumer.encode()
         self._restore = restore
         self.watched: list[Watched] = []
 
@@ -108,7 +112,7 @@ class Watchdog:
                     await self._create_group(watched)
         for watched in self.watched:
             await self._revive(watched)
-        await self._see_readers()
+        self._see_readers()
         await self._measure(groups, now_ms)
         self._health.beat("redis", REDIS_SILENCE_SECONDS)
         self._health.beat("watchdog")
@@ -150,19 +154,13 @@ class Watchdog:
         except ResponseError as problem:
             raise Broken(f"{watched.key}: {problem}") from problem
 
-    async def _see_readers(self) -> None:
-        """Believe the server, not the subscriber: when did this consumer last ask for entries?"""
-        pipe = self._client.pipeline(transaction=False)
-        for watched in self.watched:
-            pipe.xinfo_consumers(watched.key, watched.subscription.group)
+    def _see_readers(self) -> None:
+        """Count what the read loops did, whatever the server says: Redis before 7.2 does not notice reads without news."""
         now = time.monotonic()
-        for watched, answer in zip(self.watched, await pipe.execute(raise_on_error=False), strict=True):
-            if isinstance(answer, Exception):
-                _raise_unless_missing(watched, answer)
-                continue
-            reading = any(about["name"] == self._consumer and about["idle"] < READING_MS for about in answer)
+        for watched in self.watched:
             in_hand = watched.busy_since is not None and now - watched.busy_since < BATCH_SECONDS
-            if reading or in_hand:
+            if watched.reads != watched.reads_seen or in_hand:
+                watched.reads_seen = watched.reads
                 self._saw(watched)
 
     def _saw(self, watched: Watched) -> None:

@@ -35,7 +35,8 @@ def health(
 ) -> None:
     """Ask whether what runs here is ready, and why not.
 
-    Without options: every process of a running `penstock up`, else the service of this container.
+    Without options: every process of a running `penstock up`, else the service of this container. A given Redis (--redis-url
+    or PENSTOCK_REDIS_URL) leaves a `penstock up` aside that uses another one.
 
 
     Exit code 0: all ready; 1: one is not.
@@ -65,7 +66,7 @@ def run_alone(arguments: list[str]) -> NoReturn:
 
 
 async def _ask(url: str | None, service: str | None, path: str) -> list[Verdict]:
-    state = None if url else local_state.read_state()
+    state = None if url else _local_state()
     if state is None:
         base = (url or f"http://127.0.0.1:{os.environ.get('PENSTOCK_HEALTH_PORT', DEFAULT_PORT)}").rstrip("/")
         asked = base if base.endswith(("/readyz", "/livez")) else f"{base}/{path}"
@@ -79,6 +80,13 @@ async def _ask(url: str | None, service: str | None, path: str) -> list[Verdict]
     return [
         Verdict(name, services[name].get("health_url") or "", why) for name, why in zip(chosen, reasons, strict=True)
     ]
+
+
+def _local_state() -> dict[str, Any] | None:
+    """Of the running `penstock up`; None where it uses another Redis than the one that was given."""
+    given = os.environ.get(local_state.REDIS_URL_VARIABLE)
+    state = local_state.read_state()
+    return None if state is None or (given and state.get("redis_url") != given) else state
 
 
 async def _ask_local(state: dict[str, Any], name: str, path: str) -> list[str]:
