@@ -307,7 +307,7 @@ def _told(body: Wire) -> list[tuple[Any, ...]]:
         case "refuse_worker":
             return [("refused", body["boot_id"], body["code"])]
         case "revoke_runs":
-            return [("revoked", *sorted(run["id"] for run in body["runs"]))]
+            return [("revoked", *sorted((run["id"], run["epoch"]) for run in body["runs"]))]
         case _:
             return [("assigned", run["id"], run["epoch"], body["boot_id"]) for run in body["runs"]]
 

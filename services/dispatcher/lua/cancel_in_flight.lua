@@ -42,14 +42,8 @@ for _, worker in ipairs(redis.call('ZRANGE', key_pool_prefetch(pool_id), 0, -1))
   redis.call('DEL', key_slots(pool_id .. '/' .. worker))
   leave_inbox(worker)
 end
-settle(retention, kept)
-if #run_ids > 0 then return #run_ids end
-for _, worker in ipairs(redis.call('ZRANGE', key_pool_prefetch(pool_id), 0, -1)) do
-  redis.call('DEL', key_slots(pool_id .. '/' .. worker))
-  if not successor or redis.call('EXISTS', key_slots(successor .. '/' .. worker)) == 0 then
-    redis.call('EXPIRE', key_inbox(pool .. '/' .. worker), 3600)
-  end
-end
 redis.call('DEL', key_pool_free(pool_id), key_pool_prefetch(pool_id))
-if not successor then redis.call('ZREM', key_due(), pool) end
-return 0
+-- After the workers are forgotten: nothing is offered any more.
+settle(retention, kept)
+if #run_ids == 0 and not successor then redis.call('ZREM', key_due(), pool) end
+return #run_ids
