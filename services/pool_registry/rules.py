@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from penstock import templates
-from penstock.contracts.base import RESERVED_PREFIX, is_reserved
-from penstock.errors import Reserved
+from penstock.contracts.base import MAX_LIMIT, RESERVED_PREFIX, is_reserved
+from penstock.errors import Conflict, Reserved
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -37,6 +37,9 @@ def place_priority(taken: Mapping[str, int], wanted: int | None, mover: str = ""
         taken: queue -> its number, unique, 1 or more.
         wanted: the number asked for; None takes the first free one.
         mover: the queue itself when it exists already; the number it leaves is free.
+
+    Raises:
+        Conflict: the last of the shifted queues would pass the largest number a queue can have.
     """
     holders = {number: queue for queue, number in taken.items() if queue != mover}
     if wanted is None:
@@ -46,6 +49,8 @@ def place_priority(taken: Mapping[str, int], wanted: int | None, mover: str = ""
     while number in holders:
         shifted[holders[number]] = number + 1
         number += 1
+    if number > MAX_LIMIT:
+        raise Conflict(f"no room at priority {wanted}", "choose a smaller number")
     return Placement(wanted, shifted)
 
 

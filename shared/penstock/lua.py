@@ -31,6 +31,7 @@ from weakref import WeakKeyDictionary
 from redis.exceptions import NoScriptError
 
 from penstock import keys, streams
+from penstock.contracts.base import MAX_LIMIT
 from penstock.contracts.events import EVENT_NAMESPACE, FOLLOWS_WITHIN_SECONDS
 from penstock.errors import BadScript
 
@@ -47,6 +48,7 @@ CONSTANTS: Final[dict[str, str]] = {
     "COMMANDS_MAX_LENGTH": str(streams.COMMANDS.max_length),
     "DEFINITIONS_MAX_LENGTH": str(streams.DEFINITIONS.max_length),
     "DISPATCH_MAX_LENGTH": str(streams.DISPATCH.max_length),
+    "MAX_PRIORITY": str(MAX_LIMIT),
     "INBOX_MAX_LENGTH": str(streams.INBOX_MAX_LENGTH),
     "FOLLOWS_WITHIN_MS": str(FOLLOWS_WITHIN_SECONDS * 1000),
     "REPLY_EXPIRE_SECONDS": str(streams.REPLY_EXPIRE_SECONDS),

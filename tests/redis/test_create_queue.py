@@ -4,8 +4,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from penstock.contracts.base import MAX_LIMIT
 from penstock.contracts.pools import Queue
-from penstock.contracts.queues import CreateQueue
+from penstock.contracts.queues import CreateQueue, QueueChanges, UpdateQueue
+from penstock.errors import Conflict
+from services.pool_registry.rules import place_priority
 from tests.registering import Registry, assert_again_is_silent
 
 if TYPE_CHECKING:
@@ -133,3 +136,21 @@ async def test_two_pools_may_have_queues_of_the_same_name(registry: Registry) ->
 async def test_delivered_again_it_creates_no_second_queue_and_shifts_nothing(registry: Registry) -> None:
     await registry.pool()
     await assert_again_is_silent(registry, CreateQueue(pool="etl", queue="fast", priority=1))
+
+
+async def test_a_shift_past_the_largest_number_is_refused_and_moves_nobody(registry: Registry) -> None:
+    await registry.pool()
+    await registry.queue("last", priority=MAX_LIMIT)
+    await registry.queue("last but one", priority=MAX_LIMIT - 1)
+    await registry.forget()
+
+    for priority in (MAX_LIMIT, MAX_LIMIT - 1):
+        code, text = await registry.error(CreateQueue(pool="etl", queue="more", priority=priority))
+        assert code == "conflict"
+        assert str(MAX_LIMIT) in text
+        with pytest.raises(Conflict):
+            place_priority({"last": MAX_LIMIT, "last but one": MAX_LIMIT - 1}, priority)
+    code, _ = await registry.error(UpdateQueue(pool="etl", queue="default", changes=QueueChanges(priority=MAX_LIMIT)))
+
+    assert code == "conflict"
+    assert await registry.events() == []

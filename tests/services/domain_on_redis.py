@@ -59,6 +59,7 @@ class Services:
         self._symbols: dict[str, str] = {}
         self._tokens: dict[str, str] = {}
         self._asked: list[str] = []
+        self._keys: list[str] = []
         self._seqs: dict[tuple[str, str], int] = {}
 
     def _wire(self) -> dict[Reader, Subscription]:
@@ -192,6 +193,7 @@ class Services:
 
     async def seen(self) -> Wire:
         """Everything an onlooker can see."""
+        self._keys = sorted([name.decode() async for name in self.client.scan_iter(count=1000)])
         real = {symbol: ident for ident, symbol in self._symbols.items()}
         inboxes = await self._inboxes()
         names: Any = await self.client.hkeys(keys.key(0, "pools"))
@@ -235,31 +237,30 @@ class Services:
             ],
         }
 
-    async def _names(self, family: str, ident: str) -> list[tuple[str, str]]:
-        """Every key of a family, and what stands for the hole in the pattern of its id."""
-        pattern = keys.key(0, family, ident)
-        before = len(pattern.partition("*")[0])
-        found = sorted([name.decode() async for name in self.client.scan_iter(pattern, count=1000)])
-        return [(name, name[before:]) for name in found]
+    def _names(self, family: str, ident: str) -> list[tuple[str, str]]:
+        """Every key of a family that was there at the last look, and what stands for the star in the pattern of its id."""
+        before, _, after = keys.key(0, family, ident).partition("*")
+        found = [name for name in self._keys if name.startswith(before) and name.endswith(after)]
+        return [(name, name[len(before) : len(name) - len(after)]) for name in found]
 
     async def _held(self, pool_id: str) -> dict[str, set[str]]:
         held = {}
-        for name, rest in await self._names("slots_in_flight", f"{pool_id}/*"):
+        for name, rest in self._names("slots_in_flight", f"{pool_id}/*"):
             members: Any = await self.client.smembers(name)
-            held[rest.removesuffix(":in-flight")] = {member.decode() for member in members}
+            held[rest] = {member.decode() for member in members}
         return held
 
     async def _workers(self, pool_ids: list[str]) -> dict[str, tuple[str, str]]:
         workers = {}
         for pool_id in pool_ids:
-            for name, worker in await self._names("worker", f"{pool_id}/*"):
+            for name, worker in self._names("worker", f"{pool_id}/*"):
                 found: Any = await self.client.hmget(name, ["status", "boot_id"])
                 status, boot = found
                 workers[f"{self._symbols[pool_id]}/{worker}"] = (status.decode(), boot.decode())
         return workers
 
     async def _runs(self) -> dict[str, tuple[Any, ...]]:
-        names = await self._names("run", "*")
+        names = self._names("run", "*")
         pipe = self.client.pipeline(transaction=False)
         for name, _ in names:
             pipe.hmget(name, ["state", "queue_id", "run_count", "epoch", "worker"])
@@ -273,7 +274,7 @@ class Services:
     async def _inboxes(self) -> dict[str, list[tuple[Any, ...]]]:
         """What lies in every inbox; learns the tokens of the claims on the way."""
         inboxes: dict[str, list[tuple[Any, ...]]] = {}
-        for name, worker in await self._names("inbox", "*"):
+        for name, worker in self._names("inbox", "*"):
             entries: Any = await self.client.xrange(name)
             bodies = [orjson.loads(fields[b"__data__"]) for _, fields in entries]
             for body in bodies:

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from penstock.bus.connection import redis_now_ms
 from penstock.contracts.runs import new_run_id
-from tests.services.domain_model import COMMANDS, FIRST, THEN, Model, Reader
+from tests.services.domain_model import COMMANDS, DISPATCH, FIRST, THEN, Model, Reader
 from tests.services.domain_on_redis import Services
 from tests.services.domain_world import HOUR_MS
 
@@ -37,7 +37,7 @@ SOON_MS, LATE_MS = HOUR_MS // 6, 240 * HOUR_MS
 POOLS = st.sampled_from(["etl"] * 6 + ["ml"])
 QUEUES = st.sampled_from(["default", "default", "a", "a", "b", "c"])
 WORKERS = st.sampled_from(["w1", "w1", "w2", "w3"])
-LIMITS = st.sampled_from([None, None, None, 0, 1, 2, 3])
+LIMITS = st.sampled_from([None, None, None, 1, 1, 2, 3, 0])
 POLICIES = st.sampled_from(["crash", "requeue", "keep"])
 RARELY = st.sampled_from([False] * 7 + [True])
 SOON = st.sampled_from([True, True, True, False])
@@ -65,9 +65,9 @@ POOL_CHANGES = st.fixed_dictionaries(
     },
 )
 POOL_COMMANDS = st.one_of(
-    st.just({"type": "pause_pool"}),
+    *[st.fixed_dictionaries({"type": st.just("update_pool"), "changes": POOL_CHANGES})] * 3,
     *[st.just({"type": "resume_pool"})] * 2,
-    *[st.fixed_dictionaries({"type": st.just("update_pool"), "changes": POOL_CHANGES})] * 2,
+    st.just({"type": "pause_pool"}),
     *[NEW_POOLS.map(lambda new: {"type": "create_pool", **new})] * 2,
     st.just({"type": "delete_pool"}),
 )
@@ -100,15 +100,15 @@ BEATS = st.fixed_dictionaries(
         "worker": WORKERS,
         "worker_type": st.sampled_from(["process"] * 9 + ["docker"]),
         "boot_id": st.sampled_from(["b1", "b1", "b1", "b2", "b3"]),
-        "interval_seconds": st.sampled_from([3600, 3600, 600]),
+        "interval_seconds": st.sampled_from([3600, 600]),
         "queues": st.just([]) | st.lists(QUEUES, unique=True, max_size=2),
         "slots": st.integers(0, 4),
         "prefetch_seconds": st.sampled_from([0, 0, 3600]),
-        "draining": RARELY,
+        "draining": st.sampled_from([False, False, True]),
         "stopping": RARELY,
     }
 )
-SUBMITTED = st.lists(st.tuples(QUEUES, st.sampled_from([None, SOON_MS, LATE_MS])), min_size=1, max_size=4)
+SUBMITTED = st.lists(st.tuples(QUEUES, st.sampled_from([None, SOON_MS, LATE_MS, -1, -2])), min_size=1, max_size=4)
 
 
 class Story(RuleBasedStateMachine):
@@ -157,26 +157,20 @@ class Story(RuleBasedStateMachine):
 
     @initialize(new=NEW_POOLS, limits=st.tuples(LIMITS, LIMITS), slots=st.integers(1, 4))
     def work_goes_on(self, new: Wire, limits: tuple[int | None, int | None], slots: int) -> None:
-        """A pool with a worker and two queues, and runs in both."""
+        """A pool with two workers and two queues, and runs in both."""
         pool = {"type": "create_pool", **new, "worker_type": "process", "is_paused": False}
         self.command_about_a_pool(pool="etl", command=pool, soon=False)
         queue = {"type": "create_queue", "priority": 1, "is_paused": False, "if_missing": False}
         self.command_about_a_queue(pool="etl", queue="a", command={**queue, "concurrency_limit": limits[0]}, soon=False)
         limited = {"type": "update_queue", "changes": {"concurrency_limit": limits[1]}}
         self.command_about_a_queue(pool="etl", queue="default", command=limited, soon=True)
-        self.a_plain_worker_comes_online(worker="w1", slots=slots, soon=True)
+        self.a_plain_worker_comes_online(worker="w1", slots=slots, named=[], soon=True)
+        self.a_plain_worker_comes_online(worker="w2", slots=1, named=["a"], soon=True)
         self._submit("etl", [("default", None), ("a", None)] * 2, soon=True)
 
     @rule(pool=POOLS, command=POOL_COMMANDS, soon=SOON)
     def command_about_a_pool(self, pool: str, command: Wire, soon: bool) -> None:
         self._send("commands", {**command, "pool": pool}, soon=soon)
-
-    @rule(pool=POOLS, new=NEW_POOLS, later=SUBMITTED, soon=SOON)
-    def a_pool_is_replaced(self, pool: str, new: Wire, later: list[tuple[str, int | None]], soon: bool) -> None:
-        """By another of its name, and the next submission is there before anybody heard of it."""
-        self._send("commands", {"type": "delete_pool", "pool": pool}, soon=False)
-        self._send("commands", {"type": "create_pool", "pool": pool, **new}, soon=False)
-        self._submit(pool, later, soon=soon)
 
     @rule(pool=POOLS, queue=QUEUES, command=QUEUE_COMMANDS, soon=SOON)
     def command_about_a_queue(self, pool: str, queue: str, command: Wire, soon: bool) -> None:
@@ -187,14 +181,16 @@ class Story(RuleBasedStateMachine):
         number = len(self.world.streams["heartbeats"])
         self._send("heartbeats", (number, self.world.now - SENT_BEFORE_MS + number, beat), soon=soon)
 
-    @rule(worker=WORKERS, slots=st.integers(1, 4), soon=SOON)
-    def a_plain_worker_comes_online(self, worker: str, slots: int, soon: bool) -> None:
+    @rule(worker=WORKERS, slots=st.integers(1, 4), named=st.sampled_from([[], [], ["a"]]), soon=SOON)
+    def a_plain_worker_comes_online(self, worker: str, slots: int, named: list[str], soon: bool) -> None:
         about = {"pool": "etl", "worker": worker, "worker_type": "process", "boot_id": "b1", "interval_seconds": 3600}
-        rest = {"queues": [], "slots": slots, "prefetch_seconds": 0, "draining": False, "stopping": False}
+        rest = {"queues": named, "slots": slots, "prefetch_seconds": 0, "draining": False, "stopping": False}
         self.heartbeat(beat={**about, **rest}, soon=soon)
 
     @rule(
-        which=INDEX, changes=st.sampled_from([{}, {}, {"stopping": True}, {"boot_id": "b2"}, {"slots": 3}]), soon=SOON
+        which=INDEX,
+        changes=st.sampled_from([{}, {"stopping": True}, {"boot_id": "b2"}, {"slots": 3}, {"draining": True}]),
+        soon=SOON,
     )
     def a_known_worker_beats(self, which: int, changes: Wire, soon: bool) -> None:
         """The same as before, or nearly."""
@@ -202,27 +198,42 @@ class Story(RuleBasedStateMachine):
         self.heartbeat(beat={**beats[-1 - which % len(beats)][2], **changes}, soon=soon)
 
     @precondition(lambda self: self._held())
-    @rule(which=INDEX, changes=st.sampled_from([{"stopping": True}, {"stopping": True}, {"boot_id": "b2"}]), soon=SOON)
-    def a_holder_leaves(self, which: int, changes: Wire, soon: bool) -> None:
-        """Or its next life takes over."""
-        held = self._held()
-        pool, worker = self._claims[held[which % len(held)]]
-        said = [
-            beat for _, _, beat in self.world.streams["heartbeats"] if (beat["pool"], beat["worker"]) == (pool, worker)
-        ]
-        self.heartbeat(beat={**said[-1], **changes}, soon=soon)
-
-    @precondition(lambda self: self._held())
-    @rule(which=INDEX, kind=st.sampled_from(["delete_queue", "pause_queue"]), soon=SOON)
-    def the_queue_of_a_run_is_closed(self, which: int, kind: str, soon: bool) -> None:
+    @rule(
+        which=INDEX,
+        kind=st.sampled_from(
+            ["stop", "next life", "stop and return", "delete_queue", "pause_queue", "replace the pool"]
+        ),
+        soon=SOON,
+    )
+    def trouble_for_a_run_in_flight(self, which: int, kind: str, soon: bool) -> None:
         held = self._held()
         run_id, epoch = held[which % len(held)]
-        names = {queue.id: queue.name for pool in self.world.pools.values() for queue in pool.queues}
-        queue = names.get(self.world.runs[run_id].queue_id, "default")
-        pool, _ = self._claims[run_id, epoch]
-        self._send("commands", {"type": kind, "pool": pool, "queue": queue}, soon=soon)
+        pool, worker = self._claims[run_id, epoch]
+        if kind == "replace the pool":
+            self._replace_pool(pool, soon=soon)
+        elif kind.endswith("_queue"):
+            names = {queue.id: queue.name for pool in self.world.pools.values() for queue in pool.queues}
+            queue = names.get(self.world.runs[run_id].queue_id, "a")
+            self._send("commands", {"type": kind, "pool": pool, "queue": queue}, soon=False)
+            self._submit(pool, [(queue, None)], soon=soon)
+        else:
+            beats = [beat for _, _, beat in self.world.streams["heartbeats"]]
+            last = [beat for beat in beats if (beat["pool"], beat["worker"]) == (pool, worker)][-1]
+            if kind.startswith("stop"):
+                self.heartbeat(beat={**last, "stopping": True}, soon=soon and kind == "stop")
+            if kind != "stop":
+                boot = "b2" if kind == "next life" else last["boot_id"]
+                self.heartbeat(beat={**last, "stopping": False, "boot_id": boot}, soon=soon)
 
-    @rule(outage=RARELY)
+    def _replace_pool(self, pool: str, *, soon: bool) -> None:
+        """By another of its name, and the next submission is there before anybody has heard of it."""
+        about = {"worker_type": "process", "is_paused": False, "concurrency_limit": None, "on_worker_lost": "requeue"}
+        how = {"max_attempts": 1, "if_missing": False, "overwrite": False}
+        self._send("commands", {"type": "delete_pool", "pool": pool}, soon=False)
+        self._send("commands", {"type": "create_pool", "pool": pool, **about, **how}, soon=False)
+        self._submit(pool, [("default", None), ("default", SOON_MS)], soon=soon)
+
+    @rule(outage=st.sampled_from([False, False, True]))
     def sweep(self, outage: bool) -> None:
         self._settle()
         swept = self._do(self.services.sweep(self.world.now, outage=outage))
@@ -230,27 +241,36 @@ class Story(RuleBasedStateMachine):
         assert (swept.verdict, swept.lost) == ("extended" if outage else "judged", lost)
         self._settle()
 
-    @rule(pool=POOLS, queue=QUEUES, count=st.integers(1, 4), due=st.none() | st.integers(-5, -1), soon=SOON)
-    def submit(self, pool: str, queue: str, count: int, due: int | None, soon: bool) -> None:
-        self._submit(pool, [(queue, due)] * count, soon=soon)
+    @rule(pool=POOLS, queue=QUEUES, count=st.integers(1, 4), soon=SOON)
+    def submit(self, pool: str, queue: str, count: int, soon: bool) -> None:
+        self._submit(pool, [(queue, None)] * count, soon=soon)
 
     @rule(pool=POOLS, runs=SUBMITTED, soon=SOON)
-    def submit_for_later(self, pool: str, runs: list[tuple[str, int | None]], soon: bool) -> None:
+    def submit_for_other_times(self, pool: str, runs: list[tuple[str, int | None]], soon: bool) -> None:
         self._submit(pool, runs, soon=soon)
 
     @precondition(lambda self: self._held())
-    @rule(which=st.lists(INDEX, min_size=1, max_size=3), soon=SOON)
-    def runs_start(self, which: list[int], soon: bool) -> None:
-        self._report_held(which, "RUNNING", 1, soon=soon)
+    @rule(soon=SOON)
+    def everybody_works(self, soon: bool) -> None:
+        """What was handed out starts, what runs completes."""
+        held: dict[tuple[str, str, str], list[tuple[str, int]]] = defaultdict(list)
+        for run_id, epoch in self._held():
+            state = "RUNNING" if self.world.runs[run_id].state == "PENDING" else "COMPLETED"
+            held[*self._claims[run_id, epoch], state].append((run_id, epoch))
+        for (pool, worker, state), claims in held.items():
+            told = [(run_id, epoch, f"{run_id}.{epoch}") for run_id, epoch in claims]
+            self._report(pool, worker, told, state, 1, soon=False)
+        if soon:
+            self._settle()
 
     @precondition(lambda self: self._held())
     @rule(
         which=st.lists(INDEX, min_size=1, max_size=3),
-        state=st.sampled_from(["COMPLETED", "COMPLETED", "FAILED", "CRASHED", "SCHEDULED"]),
+        state=st.sampled_from(["RUNNING", "COMPLETED", "FAILED", "CRASHED", "SCHEDULED"]),
         started_ms=st.none() | st.just(1),
         soon=SOON,
     )
-    def runs_end(self, which: list[int], state: str, started_ms: int | None, soon: bool) -> None:
+    def some_report(self, which: list[int], state: str, started_ms: int | None, soon: bool) -> None:
         self._report_held(which, state, started_ms, soon=soon)
 
     @precondition(lambda self: self._claims)
@@ -271,12 +291,12 @@ class Story(RuleBasedStateMachine):
             worker = "w2" if worker == "w1" else "w1"
         self._report(pool, worker, [(run, epoch, token)], state, 1, soon=soon)
 
-    @rule(reader=st.sampled_from([*FIRST, *THEN]), which=INDEX)
+    @rule(reader=st.sampled_from([*FIRST, *THEN, DISPATCH]), which=INDEX)
     def deliver_again(self, reader: Reader, which: int) -> None:
         """What was read may be delivered once more, however late."""
         self._settle()
         sent = self.world.streams[reader.stream]
-        place = which % len(sent) if sent else -1
+        place = len(sent) - 1 - which % len(sent) if sent else -1
         # A command without an id says of itself that it may be executed twice.
         if sent and (reader != COMMANDS or sent[place]["id"]):
             self._do(self.services.again(reader, place))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -64,3 +66,13 @@ def test_mistyped_commands_and_options_get_a_suggestion(typed: str, meant: str) 
 
     assert refused.exit_code == 2
     assert meant in refused.stderr
+
+
+@pytest.mark.parametrize("words", [["work-pool", "create"], ["work-pool", "inspect"], ["worker", "start", "-p"]])
+def test_an_argument_that_is_no_text_is_wrong_usage_and_no_bug(words: list[str]) -> None:
+    command = [sys.executable.encode(), b"-m", b"penstock", *(word.encode() for word in words), b"a\xff"]
+
+    done = subprocess.run(command, capture_output=True, check=False, timeout=30)
+
+    assert done.returncode == 2
+    assert b"is not UTF-8" in done.stderr

@@ -30,8 +30,8 @@ end
 
 if priority == '' then
   priority = string.format('%.0f', free_priority(found))
-else
-  make_room(found, priority)
+elseif not make_room(found, priority) then
+  return refuse_room(command_id, found, priority)
 end
 local now = '"' .. now_iso .. '"'
 redis.call('HSET', key_queue(queue_id), 'name', cjson.encode(queue), 'pool_id', found.id, 'description', description,

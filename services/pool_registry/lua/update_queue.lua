@@ -25,7 +25,7 @@ if renamed and find_queue(found, new_name) then
   return refuse(command_id, 'conflict', 'pool ' .. found.name .. " has a queue '" .. new_name .. "' already",
     'choose another name')
 end
-if priority ~= '' then make_room(found, priority, child.id) end
+if priority ~= '' and not make_room(found, priority, child.id) then return refuse_room(command_id, found, priority) end
 if change_queue(found, child, { unpack(ARGV, changes_from) }) then
   if renamed then
     redis.call('HDEL', key_pool_queue_names(found.id), queue)

@@ -135,8 +135,21 @@ def _local_commands() -> list[tuple[Callable[..., None], list[str]]]:
 _register()
 
 
+def _is_text(word: str) -> bool:
+    """Say whether an argument was valid UTF-8; Python keeps other bytes as lone surrogates, which nothing else can take."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def run() -> None:
     """Run the command line; does not return."""
+    for number, word in enumerate(sys.argv[1:], 1):
+        if not _is_text(word):
+            errors.say(f"Error: argument {number} is not UTF-8: {ascii(word)}")
+            sys.exit(errors.USAGE)
     try:
         app()
     except Exception as problem:  # noqa: BLE001 - the last resort: a person must not meet a traceback

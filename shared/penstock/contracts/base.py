@@ -25,7 +25,7 @@ MAX_INTEGER: Final = 2**53
 """Lua's numbers and JSON's are exact up to here."""
 COMMAND_ID: Final = re.compile(r"[!#-\[\]-~]{1,64}")
 """Printable ASCII without quotes and backslash: ids stand in keys and in JSON that scripts put together."""
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 def check_name(name: str) -> str:
@@ -45,7 +45,7 @@ def check_name(name: str) -> str:
             f"the name {name!r} contains {' '.join(found)}; none of {' '.join(FORBIDDEN_IN_NAMES)} is allowed"
         )
     if _CONTROL.search(name):
-        raise ValueError(f"the name {name!r} contains a control character")
+        raise ValueError(f"the name {name!r} contains a character that is no text")
     return name
 
 

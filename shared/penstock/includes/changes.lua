@@ -1,10 +1,11 @@
 -- changes: Write definitions that differ, with the event of each change; make room among priorities.
 --
 -- USES      event_ledger pool pool_queues queue
+-- CONSTANTS MAX_PRIORITY
 -- RETURNS   publish_pool(pool, verb, related, payload), publish_pool_status(pool), default_queue_related(pool),
 --           publish_queue(pool, queue, verb, payload), publish_queue_status(pool, queue), forget(resource_id),
 --           set_paused(key, record, is_paused), change_pool(pool, changes), change_queue(pool, queue, changes),
---           free_priority(pool), make_room(pool, priority, mover)
+--           free_priority(pool), make_room(pool, priority, mover), refuse_room(command_id, pool, priority)
 -- COST      O(fields), make_room O(shifted queues * log queues), free_priority O(queues)
 -- RULE      services.pool_registry.rules.place_priority
 
@@ -97,7 +98,8 @@ local function free_priority(pool)
   return free
 end
 
--- Shifts the unbroken run of taken numbers that begins at priority up by one; the place of the mover, a queue id, is free.
+-- Shifts the unbroken run of taken numbers that begins at priority up by one; the place of the mover, a queue id, is free. False,
+-- and nothing is changed, where the last of them would pass the largest number a queue can have.
 local function make_room(pool, priority, mover)
   local holders, at = {}, tonumber(priority)
   while true do
@@ -106,8 +108,15 @@ local function make_room(pool, priority, mover)
     table.insert(holders, id)
     at = at + 1
   end
+  if at > MAX_PRIORITY then return false end
   for index, id in ipairs(holders) do
     change_queue(pool, read_record(key_queue(id), id),
       { 'priority', string.format('%.0f', tonumber(priority) + index) })
   end
+  return true
+end
+
+local function refuse_room(command_id, pool, priority)
+  return refuse(command_id, 'conflict', 'pool ' .. pool.name .. ' has no room at priority ' .. priority ..
+    ': the queues there would be shifted past the largest number, ' .. MAX_PRIORITY, 'choose a smaller number')
 end
