@@ -148,7 +148,7 @@ def run() -> None:
     """Run the command line; does not return."""
     for number, word in enumerate(sys.argv[1:], 1):
         if not _is_text(word):
-            errors.say(f"Error: argument {number} is not UTF-8: {ascii(word)}")
+            errors.say(f"Error: argument {number} is not UTF-8: {word!a}")
             sys.exit(errors.USAGE)
     try:
         app()
