@@ -85,10 +85,10 @@ def test_a_variable_that_cannot_be_set_is_refused(env: dict[str, str]) -> None:
     ("entrypoint", "working_dir", "path"),
     [
         ("flows/a.py:f", None, "/start/flows/a.py"),
-        ("flows/a.py:f", "/work", "/work/flows/a.py"),
+        ("flows/a.py:f", "/srv", "/srv/flows/a.py"),
         ("../a.py:f", "sub", "/start/a.py"),
-        ("/abs/a.py:f", "/work", "/abs/a.py"),
-        ("a:b.py:f", "/work", "/work/a:b.py"),
+        ("/abs/a.py:f", "/srv", "/abs/a.py"),
+        ("a:b.py:f", "/srv", "/srv/a:b.py"),
     ],
 )
 def test_where_an_entrypoint_is(entrypoint: str, working_dir: str | None, path: str) -> None:
