@@ -466,3 +466,16 @@ def test_help_tells_the_exit_codes_and_the_version_is_told(penstock: Command) ->
     assert "penstock work-pool create etl --concurrency-limit" not in penstock("--help").stdout
     assert "penstock flow-run submit -p etl -q critical" in penstock("flow-run", "submit", "--help").stdout
     assert penstock("--version").stdout == f"{__version__}\n"
+
+
+def test_an_update_takes_the_options_of_create_but_never_changes_the_type(penstock: Command, pool: str) -> None:
+    penstock("work-pool", "update", pool, "--paused", "--type", "process")
+    assert json.loads(penstock("work-pool", "inspect", pool, "-o", "json").stdout)["status"] == "PAUSED"
+    penstock("work-pool", "update", pool, "--no-paused", "--description", "again")
+    updated = json.loads(penstock("work-pool", "inspect", pool, "-o", "json").stdout)
+    assert (updated["is_paused"], updated["description"]) == (False, "again")
+
+    refused = penstock("work-pool", "update", pool, "--type", "docker", "--description", "no", code=REFUSED)
+
+    assert "cannot be changed" in refused.stderr
+    assert json.loads(penstock("work-pool", "inspect", pool, "-o", "json").stdout)["description"] == "again"

@@ -28,7 +28,7 @@ from penstock.cli.session import ask
 from penstock.cli.slots import show_slots
 from penstock.client.watching import SHOWN
 from penstock.contracts.pools import DEFAULT_MAX_ATTEMPTS, DEFAULT_WORKER_TYPE, OnWorkerLost, Pool
-from penstock.errors import Invalid, NotFound
+from penstock.errors import Conflict, Invalid, NotFound
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -181,6 +181,13 @@ def update(
     concurrency_limit: LimitOption = None,
     on_worker_lost: LostOption = None,
     max_attempts: AttemptsOption = None,
+    paused: Annotated[
+        bool | None, typer.Option("--paused/--no-paused", help="Pause or resume the pool.", show_default=False)
+    ] = None,
+    worker_type: Annotated[
+        str | None,
+        typer.Option("--type", "-t", help="The type the pool has; it cannot be changed.", show_default=False),
+    ] = None,
 ) -> None:
     """Change fields of a work pool; what is not given stays as it is."""
     given: dict[str, Any] = {
@@ -191,9 +198,22 @@ def update(
         "max_attempts": max_attempts,
     }
     changes = {field: value for field, value in given.items() if value is not None}
-    if not changes:
+    if not changes and paused is None and worker_type is None:
         raise typer.BadParameter("nothing to change: give at least one option (--help lists them)")
-    ask(lambda penstock: penstock.update_pool(name, **changes))
+
+    async def action(penstock: Penstock) -> None:
+        pool = await penstock.read_pool(name)
+        if worker_type not in (None, pool.type):
+            raise Conflict(
+                f"work pool '{pool.name}' is of type {pool.type}, not {worker_type}",
+                "the type of a pool cannot be changed; create another pool",
+            )
+        if changes:
+            await penstock.update_pool(name, **changes)
+        if paused is not None:
+            await (penstock.pause_pool(name) if paused else penstock.resume_pool(name))
+
+    ask(action)
     print(f"Updated work pool '{name}'")
 
 
