@@ -165,3 +165,14 @@ def test_no_offer_of_a_worker_outlives_its_pool(story: Story, named: list[str]) 
     story._send("commands", command("delete_pool"), soon=True)
 
     assert story.world.slots == {}
+
+
+def test_only_neighbours_make_room_up_to_a_gap_or_the_place_the_mover_leaves(story: Story) -> None:
+    for queue, priority in (("b", 3), ("c", 7)):
+        story._send("commands", command("create_queue", queue=queue, priority=priority, if_missing=False), soon=True)
+
+    story._send("commands", command("update_queue", queue="b", changes={"priority": 1}), soon=True)
+    story._send("commands", command("create_queue", queue="d", priority=2, if_missing=False), soon=True)
+
+    named = {queue.name: queue.priority for queue in story.world.pools["etl"].queues}
+    assert named == {"b": 1, "d": 2, "default": 3, "a": 4, "c": 7}
