@@ -1,4 +1,4 @@
-"""Pools and queues for tests, written straight into the keys the registry owns: its readers must not need it to run."""
+"""Definitions for tests, written straight into the keys the registry owns: its readers must not need it to run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import uuid
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from penstock import keys
+from penstock.contracts.deployments import flow_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -100,6 +101,60 @@ async def define_queue(
     await client.hset(keys.key(partition, "pool_queue_names", pool.id), name, queue_id)
     pool.queues[name] = queue_id
     return queue_id
+
+
+async def define_deployment(
+    client: Redis,
+    name: str = "hello/demo",
+    *,
+    pool: str = "etl",
+    limit: int | None = None,
+    strategy: str = "enqueue",
+    revision: int = 1,
+    revised_ms: int = 0,
+    partition: int = 0,
+    **fields: Any,
+) -> str:
+    """Write one deployment and answer its id; writing it again changes it.
+
+    Args:
+        fields: further fields of its hash, as values.
+    """
+    by_name = keys.key(partition, "deployments")
+    known: Any = await client.hget(by_name, name)
+    ident = known.decode() if known else str(uuid.uuid4())
+    flow, _, label = name.partition("/")
+    values = {
+        "name": name,
+        "flow": flow,
+        "label": label,
+        "flow_id": flow_id(flow),
+        "pool": pool,
+        "queue": "default",
+        "entrypoint": "hello.py:hello",
+        "command": None,
+        "working_dir": None,
+        "parameters": {},
+        "parameter_schema": None,
+        "job_variables": {},
+        "tags": [],
+        "description": None,
+        "version": None,
+        "concurrency_limit": limit,
+        "collision_strategy": strategy,
+        "retries": 0,
+        "retry_delay_seconds": 0,
+        "paused": False,
+        "revision": revision,
+        "revised_ms": revised_ms,
+        "created": LONG_AGO,
+        "updated": LONG_AGO,
+        **fields,
+    }
+    mapping: Any = {field: _json(value) for field, value in values.items()}
+    await client.hset(keys.key(partition, "deployment", ident), mapping=mapping)
+    await client.hset(by_name, name, ident)
+    return ident
 
 
 def _json(value: Any) -> str:

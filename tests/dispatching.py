@@ -9,31 +9,55 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from penstock import keys
-from penstock.contracts.runs import ReportRuns, RunReport, RunSpec, SubmitRuns, SubmittedRun, new_run_id
+from penstock.contracts.runs import (
+    ReportRuns,
+    RunReport,
+    RunSpec,
+    ScheduledBy,
+    SubmitRuns,
+    SubmittedRun,
+    new_run_id,
+)
 from penstock.contracts.workers import AnnounceWorker, LoseWorker
+from tests.support import read_events
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from redis.asyncio import Redis
 
+    from penstock.contracts.runs import CatchUp
     from services.dispatcher.store import DispatchStore
     from tests.definitions import DefinedPool
 
 _seq = itertools.count(1)
 
 
+SCHEDULE = "0b9c8d7e-1111-4222-8333-944455566677"
+
+
+def by_schedule(revision: int = 1, catch_up: CatchUp = "all", schedule: str = SCHEDULE) -> ScheduledBy:
+    """What a scheduler says of the runs it makes."""
+    return ScheduledBy(schedule=schedule, revision=revision, catch_up=catch_up)
+
+
+def one_run(queue: str = "default", due_ms: int | None = None, **fields: Any) -> SubmittedRun:
+    """A run to submit; fields as in its contract."""
+    when = None if due_ms is None else datetime.fromtimestamp(due_ms / 1000, UTC)
+    given: dict[str, Any] = {"name": "run", "spec": RunSpec(command=["true"]), **fields}
+    return SubmittedRun(id=new_run_id(0), queue=queue, scheduled_time=when, **given)
+
+
 async def submit(
-    store: DispatchStore, pool: str, queue: str = "default", count: int = 1, due_ms: int | None = None
+    store: DispatchStore,
+    pool: str,
+    queue: str = "default",
+    count: int = 1,
+    due_ms: int | None = None,
+    **fields: Any,
 ) -> list[str]:
     """Submit runs and answer their ids."""
-    when = None if due_ms is None else datetime.fromtimestamp(due_ms / 1000, UTC)
-    runs = [
-        SubmittedRun(
-            id=new_run_id(0), name=f"run-{number}", queue=queue, scheduled_time=when, spec=RunSpec(command=["true"])
-        )
-        for number in range(count)
-    ]
+    runs = [one_run(queue, due_ms, **{"name": f"run-{number}", **fields}) for number in range(count)]
     answers, _ = await store.submit_runs(0, [SubmitRuns(pool=pool, runs=runs)])
     assert answers == [["accepted"] * count], answers
     return [run.id for run in runs]
@@ -102,3 +126,21 @@ async def in_flight(client: Redis, pool: DefinedPool, queue: str | None = None) 
     if queue:
         return int(await client.zcard(keys.key(0, "queue_in_flight", pool.queues[queue])))
     return int(await client.zcard(keys.key(0, "pool_in_flight", pool.id)))
+
+
+async def places(client: Redis, pool: DefinedPool, queue: str = "default", deployment: str = "") -> list[str]:
+    """What waits in a queue, in order; with a deployment what is parked there because of its limit."""
+    ident = pool.queues[queue]
+    name = keys.key(0, "parked", f"{ident}/{deployment}") if deployment else keys.key(0, "waiting", ident)
+    found: Any = await client.zrange(name, 0, -1)
+    return [run_id.decode() for run_id in found]
+
+
+async def told(client: Redis, run_id: str) -> list[str]:
+    """The last part of the names of a run's events, in order."""
+    resource = f"prefect.flow-run.{run_id}"
+    return [
+        event["event"].rpartition(".")[2]
+        for event in await read_events(client)
+        if event["resource"]["prefect.resource.id"] == resource
+    ]

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from penstock.bus.delivery import Route, Subscription
 from penstock.bus.requests import request
 from penstock.bus.service import Service
+from penstock.contracts.deployments import DeploymentChanged, DeploymentDeleted
 from penstock.contracts.pools import PoolChanged, PoolDeleted, QueueDeleted
-from penstock.contracts.runs import ClaimRuns, ReportRuns, SubmitRuns
+from penstock.contracts.runs import CancelRuns, ClaimRuns, DeleteRuns, ReportRuns, SubmitRuns
 from penstock.contracts.workers import AnnounceWorker, LoseWorker
 from penstock.streams import COMMANDS, DEFINITIONS, DISPATCH
 from services.dispatcher.due import DueClock
@@ -51,6 +52,9 @@ def build(settings: DispatcherSettings, client: Redis, health: Health) -> Servic
                     Route(AnnounceWorker, handlers.announce_worker),
                     Route(ReportRuns, handlers.report_runs, array="reports"),
                     Route(SubmitRuns, handlers.submit_runs, array="runs"),
+                    # After submissions: what was sent before a cancellation is there to be cancelled.
+                    Route(CancelRuns, handlers.cancel_runs),
+                    Route(DeleteRuns, handlers.delete_runs),
                     Route(ClaimRuns, handlers.claim_runs),
                 ],
                 trims=True,
@@ -62,6 +66,8 @@ def build(settings: DispatcherSettings, client: Redis, health: Health) -> Servic
                     Route(PoolChanged, handlers.pool_changed),
                     Route(PoolDeleted, handlers.pool_deleted),
                     Route(QueueDeleted, handlers.queue_deleted),
+                    Route(DeploymentChanged, handlers.deployment_changed),
+                    Route(DeploymentDeleted, handlers.deployment_deleted),
                 ],
             ),
         ],

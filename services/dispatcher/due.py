@@ -50,12 +50,13 @@ class DueClock:
                 await asyncio.wait_for(self._sooner.wait(), wait)
 
     async def _look(self, partition: int) -> float:
-        """Claim where something is due.
+        """Claim where something is due; give up waiting for workers that do not end what was cancelled.
 
         Returns:
             Seconds until the next due time of this partition, at most :data:`LOOK_AGAIN_SECONDS`.
         """
         self._next_ms.pop(partition, None)
+        await self._store.expire_cancelling(partition)
         due, next_ms, now_ms = await self._store.due_pools(partition)
         if due:
             claimed = await self._store.claim_runs(partition, due)

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from penstock.bus.dead_letters import DeadLetter
     from penstock.bus.delivery import Delivery
+    from penstock.contracts.deployments import DeploymentChanged, DeploymentDeleted
     from penstock.contracts.pools import PoolChanged, PoolDeleted, QueueDeleted
-    from penstock.contracts.runs import ClaimRuns, ReportRuns, SubmitRuns
+    from penstock.contracts.runs import CancelRuns, ClaimRuns, DeleteRuns, ReportRuns, SubmitRuns
     from penstock.contracts.workers import AnnounceWorker, LoseWorker
     from services.dispatcher.due import DueClock
     from services.dispatcher.store import Claimed, DispatchStore
@@ -85,17 +86,51 @@ class DispatchHandlers:
         if words == "expired":
             await self._refuse(delivery, "expired", "the submission's deadline had passed before it was read", "")
             return []
-        accepted = [run.id for run, word in zip(message.runs, words, strict=True) if word in ("accepted", "known")]
+        answered = list(zip(message.runs, words, strict=True))
+        same = {run.id: word.split()[1] for run, word in answered if word.startswith("same ")}
+        accepted = [run.id for run, word in answered if word in ("accepted", "known") or same.get(run.id) == run.id]
         refused = [
             {"run": run.id, **_refusal(run.queue, word, delivery.partition)}
-            for run, word in zip(message.runs, words, strict=True)
-            if word in ("unknown_queue", "foreign")
+            for run, word in answered
+            if word in ("unknown_queue", "foreign", "stale")
         ]
         malformed = [_malformed(letter) for letter in delivery.bad]
         log.info("submitted", pool=message.pool, accepted=len(accepted), refused=len(refused) + len(malformed))
-        reply = Reply(id=message.id, ok=True, result={"accepted": accepted, "refused": [*refused, *malformed]})
-        await answer(self._client, delivery.partition, reply)
-        return [delivery.dead(row["message"])._replace(element=row) for row in refused]
+        result = {
+            "accepted": accepted,
+            "refused": [*refused, *malformed],
+            "same": {sent: first for sent, first in same.items() if sent != first},
+        }
+        await answer(self._client, delivery.partition, Reply(id=message.id, ok=True, result=result))
+        # Nothing is wrong with a stale one: its schedule was changed a moment ago.
+        return [delivery.dead(row["message"])._replace(element=row) for row in refused if row["code"] != "stale"]
+
+    async def cancel_runs(self, batch: list[Delivery[CancelRuns]]) -> None:
+        """Cancel runs, and say what became of each."""
+        for delivery in batch:
+            message = delivery.message
+            words, claimed = await self._store.cancel_runs(delivery.partition, message)
+            self._note(delivery.partition, claimed)
+            answered = list(zip(message.runs, words, strict=True))
+            result: dict[str, list[Any]] = {
+                word: [run for run, answer_ in answered if answer_ == word]
+                for word in ("cancelled", "cancelling", "unknown")
+            }
+            result["ended"] = [{"run": run, "state": word} for run, word in answered if word not in result]
+            log.info("cancel", force=message.force, **{word: len(runs) for word, runs in result.items()})
+            await answer(self._client, delivery.partition, Reply(id=message.id, ok=True, result=result))
+
+    async def delete_runs(self, batch: list[Delivery[DeleteRuns]]) -> None:
+        """Forget finished runs, and say what became of each."""
+        for delivery in batch:
+            message = delivery.message
+            words = await self._store.delete_runs(delivery.partition, message)
+            result = {
+                word: [run for run, answer_ in zip(message.runs, words, strict=True) if answer_ == word]
+                for word in ("deleted", "unfinished", "unknown")
+            }
+            log.info("delete", **{word: len(runs) for word, runs in result.items()})
+            await answer(self._client, delivery.partition, Reply(id=message.id, ok=True, result=result))
 
     async def report_runs(self, batch: list[Delivery[ReportRuns]]) -> None:
         """Apply what workers say of their runs."""
@@ -160,6 +195,29 @@ class DispatchHandlers:
             cancelled = await self._store.cancel_queue(delivery.partition, message)
             log.info("queue deleted", pool=message.pool, queue=message.queue.name, cancelled=cancelled)
 
+    async def deployment_changed(self, batch: list[Delivery[DeploymentChanged]]) -> None:
+        """Remove future runs that its schedules would not make any more; hand out what a higher limit allows."""
+        for delivery in batch:
+            message = delivery.message
+            removed = await self._store.void_runs(
+                delivery.partition,
+                message.deployment_id,
+                f"Schedules of deployment '{message.deployment}' were changed",
+            )
+            pools = {message.pool, message.former_pool or message.pool}
+            self._note(
+                delivery.partition,
+                await self._store.unpark_runs(delivery.partition, message.deployment_id, sorted(pools)),
+            )
+            if removed:
+                log.info("deployment changed", deployment=message.deployment, removed=removed)
+
+    async def deployment_deleted(self, batch: list[Delivery[DeploymentDeleted]]) -> None:
+        """Cancel what waits of a deleted deployment."""
+        for delivery in batch:
+            cancelled = await self._store.cancel_deployment(delivery.partition, delivery.message)
+            log.info("deployment deleted", deployment=delivery.message.deployment, cancelled=cancelled)
+
     def _note(self, partition: int, claimed: Sequence[Claimed]) -> None:
         for claim in claimed:
             if claim.runs:
@@ -176,6 +234,8 @@ def _refusal(queue: str, word: str, partition: int) -> dict[str, str]:
     """Say why one run of a submission was not accepted."""
     if word == "unknown_queue":
         return {"code": "not_found", "message": f"work queue '{queue}' does not exist"}
+    if word == "stale":
+        return {"code": "stale", "message": "its deployment has changed since the schedule was read"}
     return {
         "code": "invalid",
         "message": f"the id must end in {partition:04x}, the partition of its pool in hexadecimal digits",

@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
-from penstock.contracts.runs import TERMINAL
+from penstock.contracts.runs import MISSED_AFTER_SECONDS, TERMINAL
 
-Submission = Literal["unknown_pool", "expired", "unknown_queue", "foreign", "known", "accepted"]
+if TYPE_CHECKING:
+    from penstock.contracts.deployments import CollisionStrategy
+    from penstock.contracts.runs import CatchUp
+
+Submission = Literal["unknown_pool", "expired", "unknown_queue", "foreign", "known", "stale", "same", "accepted"]
 
 
-def submission(*, pool_exists: bool, expired: bool, at_home: bool, queue_exists: bool, run_exists: bool) -> Submission:
-    """Decide what becomes of one submitted run."""
+def submission(  # noqa: PLR0911 - one line for each answer
+    *,
+    pool_exists: bool,
+    expired: bool,
+    at_home: bool,
+    queue_exists: bool,
+    run_exists: bool,
+    stale: bool = False,
+    key_taken: bool = False,
+) -> Submission:
+    """Decide what becomes of one submitted run.
+
+    Args:
+        pool_exists: as defined.
+        queue_exists: as defined.
+        expired: the deadline of the submission has passed.
+        at_home: its id names this partition.
+        run_exists: it was accepted before.
+        stale: its schedule made it under another revision of the deployment.
+        key_taken: another run has its idempotency key.
+    """
     if not pool_exists:
         return "unknown_pool"
     if expired:
@@ -20,7 +43,11 @@ def submission(*, pool_exists: bool, expired: bool, at_home: bool, queue_exists:
         return "foreign"
     if run_exists:
         return "known"
-    return "accepted" if queue_exists else "unknown_queue"
+    if stale:
+        return "stale"
+    if not queue_exists:
+        return "unknown_queue"
+    return "same" if key_taken else "accepted"
 
 
 def applies(seq: int, stored_seq: int | None) -> bool:
@@ -29,11 +56,34 @@ def applies(seq: int, stored_seq: int | None) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Scheduled:
+    """Which schedule made a run, and under which revision of its deployment."""
+
+    schedule: str
+    revision: int
+    catch_up: CatchUp
+
+
+@dataclass(frozen=True, slots=True)
 class WaitingRun:
     """A run in a queue. Order within the queue: due time, then id, which is a version 7 UUID and so grows with submission."""
 
     id: str
     due_ms: int
+    deployment: str | None = None
+    scheduled: Scheduled | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentState:
+    """A deployment as the claim sees it; ``waiting`` are all of its runs that do, in any queue."""
+
+    limit: int | None = None
+    in_flight: int = 0
+    strategy: CollisionStrategy = "enqueue"
+    revision: int = 1
+    revised_ms: int = 0
+    waiting: tuple[WaitingRun, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +138,78 @@ def pick_worker(
     return max(able)[2] if able else None
 
 
+Admission = Literal["go", "void", "missed", "cancel", "park", "stay"]
+"""What becomes of a run whose turn has come: handed out; removed because its schedule was changed; dropped because its time was
+missed; cancelled because its deployment is full; set aside until it is not; left where it is until it is due."""
+
+
+def is_void(run: WaitingRun, deployment: DeploymentState | None) -> bool:
+    """Say whether a schedule as it is defined now would not make this run: it was in the future at the last change."""
+    return (
+        run.scheduled is not None
+        and deployment is not None
+        and run.scheduled.revision != deployment.revision
+        and run.due_ms > deployment.revised_ms
+    )
+
+
+def is_missed(run: WaitingRun, now_ms: int, waiting: tuple[WaitingRun, ...]) -> bool:
+    """Say whether a run of a schedule is too late to be caught up.
+
+    Args:
+        run: whose turn has come.
+        now_ms: Redis TIME.
+        waiting: runs of its deployment.
+    """
+    if run.scheduled is None or run.scheduled.catch_up == "all":
+        return False
+    if run.scheduled.catch_up == "none":
+        return now_ms - run.due_ms > MISSED_AFTER_SECONDS * 1000
+    return any(
+        other.scheduled is not None
+        and other.scheduled.schedule == run.scheduled.schedule
+        and run.due_ms < other.due_ms <= now_ms
+        for other in waiting
+    )
+
+
+def admission(run: WaitingRun, now_ms: int, deployment: DeploymentState | None) -> Admission:
+    """Decide what becomes of a run whose turn has come and for which a worker is free.
+
+    Args:
+        run: the run.
+        now_ms: Redis TIME.
+        deployment: as it is now; None for a run of none, or of one that is not defined any more.
+    """
+    if deployment is None:
+        return "go"
+    if is_void(run, deployment):
+        return "void"
+    if is_missed(run, now_ms, deployment.waiting):
+        return "missed"
+    if deployment.limit is None or deployment.in_flight < deployment.limit:
+        return "go"
+    if deployment.strategy == "enqueue":
+        return "park"
+    return "cancel" if run.due_ms <= now_ms else "stay"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a claim does: (run id, worker name) in the order of dispatch, and what became of others whose turn came."""
+
+    claims: list[tuple[str, str]]
+    aside: dict[str, Admission]
+
+
 def plan_claims(
-    now_ms: int, pool: PoolState, queues: list[QueueState], workers: list[WorkerState], max_runs: int
-) -> list[tuple[str, str]]:
+    now_ms: int,
+    pool: PoolState,
+    queues: list[QueueState],
+    workers: list[WorkerState],
+    max_runs: int,
+    deployments: dict[str, DeploymentState] | None = None,
+) -> Plan:
     """Decide which runs are handed out and to whom: a strict waterfall over the queues.
 
     Args:
@@ -99,28 +218,39 @@ def plan_claims(
         queues: in any order; the lowest priority number is served first.
         workers: the announced ones.
         max_runs: how many at most.
-
-    Returns:
-        (run id, worker name) in the order of dispatch.
+        deployments: by id.
     """
+    plan = Plan([], {})
     if pool.paused:
-        return []
+        return plan
     room = max_runs if pool.limit is None else min(max_runs, pool.limit - pool.in_flight)
     known = {worker.name: worker for worker in workers}
     free = {worker.name: worker.free for worker in workers}
-    plan: list[tuple[str, str]] = []
+    now_deployed = dict(deployments or {})
     for queue in sorted(queues, key=lambda queue: queue.priority):
-        left = room - len(plan)
+        left = room - len(plan.claims)
         if queue.limit is not None:
             left = min(left, queue.limit - queue.in_flight)
-        if queue.paused or left <= 0:
+        if queue.paused:
             continue
-        for run in sorted(queue.waiting, key=lambda run: (run.due_ms, run.id))[:left]:
+        for run in sorted(queue.waiting, key=lambda run: (run.due_ms, run.id)):
             worker = pick_worker(known, free, queue.id, run.due_ms, now_ms)
-            if worker is None:
+            if worker is None or left <= 0:
                 break  # nobody can take this one; those behind it are due later, so nobody can take them either
+            deployment = now_deployed.get(run.deployment or "")
+            verdict = admission(run, now_ms, deployment)
+            if deployment and verdict not in ("park", "stay"):
+                now_deployed[run.deployment or ""] = replace(
+                    deployment,
+                    in_flight=deployment.in_flight + (verdict == "go"),
+                    waiting=tuple(other for other in deployment.waiting if other.id != run.id),
+                )
+            if verdict != "go":
+                plan.aside[run.id] = verdict
+                continue
             free[worker] -= 1
-            plan.append((run.id, worker))
+            left -= 1
+            plan.claims.append((run.id, worker))
     return plan
 
 
@@ -136,28 +266,51 @@ def next_due(now_ms: int, queues: list[QueueState], workers: list[WorkerState]) 
     return min(wakes, default=None)
 
 
-def next_state(state: str, reported: str, *, started: bool) -> list[str]:
+def next_state(state: str, reported: str, *, started: bool, retries: int = 0) -> list[str]:
     """Say through which states a report with a valid claim takes a run.
 
     Args:
         state: where the run is.
         reported: what the worker says.
         started: whether the report carries a start time.
+        retries: how many the run has left.
 
     Returns:
-        The states entered, in order; empty when the report says nothing new.
+        The states entered, in order; empty when the report says nothing new. ``AwaitingRetry`` is SCHEDULED by another name.
     """
     if state in TERMINAL:
         return []
+    if state == "CANCELLING":
+        if reported == "RUNNING":
+            return []
+        return ["COMPLETED" if reported == "COMPLETED" else "CANCELLED"]
     if reported in ("SCHEDULED", "RUNNING"):
         return [reported] if state == "PENDING" else []
+    end = "AwaitingRetry" if reported in ("FAILED", "CRASHED") and retries else reported
     if state == "PENDING" and (started or reported == "COMPLETED"):
-        return ["RUNNING", reported]
-    return [reported]
+        return ["RUNNING", end]
+    return [end]
+
+
+def cancelled(state: str, *, force: bool) -> str:
+    """Say what state a run is in after somebody asked to cancel it."""
+    if state in TERMINAL:
+        return state
+    return "CANCELLED" if force or state == "SCHEDULED" else "CANCELLING"
+
+
+def deleted(state: str | None) -> Literal["deleted", "unfinished", "unknown"]:
+    """Say what becomes of a run somebody wants to delete; state None means that there is none."""
+    if state is None:
+        return "unknown"
+    return "deleted" if state in TERMINAL else "unfinished"
 
 
 def after_loss(state: str, policy: str, run_count: int, max_attempts: int) -> str:
-    """Say what becomes of a run whose worker is lost: ``requeue``, ``keep``, or the terminal state it goes to."""
+    """Say what becomes of a run whose worker is lost: ``requeue``, ``keep``, or the terminal state it goes to.
+
+    One that goes to CRASHED and has retries left awaits its retry instead.
+    """
     if state == "PENDING":
         return "requeue"
     if state == "CANCELLING":

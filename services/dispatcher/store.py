@@ -5,19 +5,20 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import orjson
 from prometheus_client import Counter
 
 from penstock import keys, lua
 from penstock.bus.connection import redis_now_ms
+from services.dispatcher import arguments
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from redis.asyncio import Redis
 
+    from penstock.contracts.deployments import DeploymentDeleted
     from penstock.contracts.pools import PoolDeleted, QueueDeleted, QueueGone
-    from penstock.contracts.runs import ReportRuns, SubmitRuns
+    from penstock.contracts.runs import CancelRuns, DeleteRuns, ReportRuns, SubmitRuns
     from penstock.contracts.workers import AnnounceWorker, LoseWorker
     from services.dispatcher.settings import DispatcherSettings
 
@@ -28,12 +29,20 @@ ANNOUNCE_WORKER = lua.load("services.dispatcher", "announce_worker")
 LOSE_WORKER = lua.load("services.dispatcher", "lose_worker")
 CANCEL_WAITING = lua.load("services.dispatcher", "cancel_waiting")
 CANCEL_IN_FLIGHT = lua.load("services.dispatcher", "cancel_in_flight")
+CANCEL_RUNS = lua.load("services.dispatcher", "cancel_runs")
+CANCEL_DEPLOYMENT = lua.load("services.dispatcher", "cancel_deployment")
+EXPIRE_CANCELLING = lua.load("services.dispatcher", "expire_cancelling")
+DELETE_RUNS = lua.load("services.dispatcher", "delete_runs")
+VOID_RUNS = lua.load("services.dispatcher", "void_runs")
+UNPARK_RUNS = lua.load("services.dispatcher", "unpark_runs")
 
 CLAIM_AT_ONCE: Final = 100
 """Runs handed out by one script call: enough to make a call cheap per run, short enough not to hold up Redis (about 3 ms)."""
 CLAIM_BYTES: Final = 500_000
 """About what one assignment may carry; runs with large parameters are handed out in several."""
 CANCEL_AT_ONCE: Final = 200
+ASIDE_AT_ONCE: Final = 1000
+"""Runs parked, dropped or put back by one script call; each of them costs less than one that is handed out."""
 DUE_AT_ONCE: Final = 100
 """Pools looked at in one round of the due clock."""
 
@@ -60,8 +69,12 @@ class DispatchStore:
 
     def __init__(self, client: Redis, settings: DispatcherSettings) -> None:
         self._client = client
-        self._retention = settings.dispatcher_run_retention_seconds
-        self._kept = settings.dispatcher_finished_kept
+        # What every script needs that may finish runs.
+        self._history: dict[str, Any] = {
+            "retention": settings.dispatcher_run_retention_seconds,
+            "kept": settings.dispatcher_finished_kept,
+        }
+        self._patience_ms = settings.dispatcher_cancel_deadline_seconds * 1000
 
     async def submit_runs(
         self, partition: int, messages: Sequence[SubmitRuns]
@@ -69,7 +82,8 @@ class DispatchStore:
         """Put runs into their queues and hand out what can start at once, in one round trip.
 
         Returns:
-            For each message 'unknown_pool', 'expired' or one answer per run; and what was claimed.
+            For each message 'unknown_pool', 'expired' or one answer per run (rules.submission; 'same <id>' names the run that has
+            the idempotency key); and what was claimed.
         """
         calls = [
             SUBMIT_RUNS.bind(
@@ -77,7 +91,7 @@ class DispatchStore:
                 pool=message.pool,
                 deadline=message.deadline,
                 home=partition,
-                rest=_submitted(message),
+                rest=arguments.submitted(message),
             )
             for message in messages
         ]
@@ -97,9 +111,8 @@ class DispatchStore:
                 partition,
                 pool=message.pool,
                 worker=message.worker,
-                rest=_reported(message),
-                retention=self._retention,
-                kept=self._kept,
+                rest=arguments.reported(message),
+                **self._history,
             )
             for message in messages
         ]
@@ -120,8 +133,7 @@ class DispatchStore:
             slots_now=message.slots,
             prefetch_ms=message.prefetch_ms,
             rest=message.queues,
-            retention=self._retention,
-            kept=self._kept,
+            **self._history,
         )
         answers, claimed = await self._then_claim(partition, [call], {message.pool})
         return bool(answers[0]), claimed
@@ -136,8 +148,7 @@ class DispatchStore:
             boot_id=message.boot_id,
             seq=message.seq,
             reason=message.reason,
-            retention=self._retention,
-            kept=self._kept,
+            **self._history,
         )
         answers, claimed = await self._then_claim(partition, [call], {message.pool})
         return int(answers[0]), claimed
@@ -153,6 +164,79 @@ class DispatchStore:
         due = [name.decode() for name, at in rows if at <= now_ms]
         later = [int(at) for _, at in rows if at > now_ms]
         return due, min(later, default=None), now_ms
+
+    async def cancel_runs(self, partition: int, message: CancelRuns) -> tuple[list[str], list[Claimed]]:
+        """Cancel runs, and give the slots to others that are free at once.
+
+        Returns:
+            For each run 'cancelled', 'cancelling', 'unknown' or the state in which it had ended; and what was claimed.
+        """
+        answers, pools = await CANCEL_RUNS(
+            self._client,
+            partition,
+            message=message.message or "Cancelled on request",
+            force=message.force,
+            patience=self._patience_ms,
+            rest=message.runs,
+            **self._history,
+        )
+        claimed = await self.claim_runs(partition, (name.decode() for name in pools))
+        return [word.decode() for word in answers], claimed
+
+    async def expire_cancelling(self, partition: int) -> list[Claimed]:
+        """Call CANCELLED what no worker has ended in time."""
+        reason = f"Cancelled: its worker did not end it within {self._patience_ms // 1000} s"
+        pools = await EXPIRE_CANCELLING(
+            self._client, partition, message=reason, max_runs=CANCEL_AT_ONCE, **self._history
+        )
+        return await self.claim_runs(partition, (name.decode() for name in pools)) if pools else []
+
+    async def delete_runs(self, partition: int, message: DeleteRuns) -> list[str]:
+        """Forget finished runs; answers 'deleted', 'unfinished' or 'unknown' for each."""
+        answers = await DELETE_RUNS(self._client, partition, rest=message.runs)
+        return [word.decode() for word in answers]
+
+    async def void_runs(self, partition: int, deployment_id: str, reason: str) -> int:
+        """Remove future runs that a deployment's schedules would not make any more."""
+        removed = skipped = 0
+        while True:
+            gone, left = await VOID_RUNS(
+                self._client,
+                partition,
+                deployment_id=deployment_id,
+                message=reason,
+                skip=skipped,
+                max_runs=CANCEL_AT_ONCE,
+            )
+            removed, skipped = removed + int(gone), skipped + int(left)
+            if gone + left == 0:
+                return removed
+
+    async def unpark_runs(self, partition: int, deployment_id: str, pools: Iterable[str]) -> list[Claimed]:
+        """Try again what waits for a deployment's limit, because it may have been raised."""
+        while True:
+            moved = int(await UNPARK_RUNS(self._client, partition, deployment_id=deployment_id, max_runs=ASIDE_AT_ONCE))
+            claimed = await self.claim_runs(partition, pools)
+            if moved < ASIDE_AT_ONCE:
+                return claimed
+
+    async def cancel_deployment(self, partition: int, message: DeploymentDeleted) -> int:
+        """Cancel what waits of a deleted deployment; of one that moved away only what its schedules would make there again."""
+        if message.moved_to is not None:
+            return await self.void_runs(partition, message.deployment_id, f"Moved to work pool '{message.moved_to}'")
+        cancelled = 0
+        while count := int(
+            await CANCEL_DEPLOYMENT(
+                self._client,
+                partition,
+                deployment_id=message.deployment_id,
+                message=f"Deployment '{message.deployment}' was deleted",
+                max_runs=CANCEL_AT_ONCE,
+                **self._history,
+            )
+        ):
+            cancelled += count
+        return cancelled
 
     async def cancel_queue(self, partition: int, message: QueueDeleted) -> int:
         """Cancel what waits in a deleted queue."""
@@ -181,8 +265,7 @@ class DispatchStore:
                 pool_id=message.pool_id,
                 message=reason,
                 max_runs=CANCEL_AT_ONCE,
-                retention=self._retention,
-                kept=self._kept,
+                **self._history,
             )
         ):
             cancelled += count
@@ -191,21 +274,7 @@ class DispatchStore:
     async def _cancel_waiting(
         self, partition: int, pool_id: str, pool: str, worker_type: str, queue: QueueGone, reason: str
     ) -> int:
-        related = orjson.dumps(
-            [
-                {
-                    "prefect.resource.id": f"prefect.work-queue.{queue.id}",
-                    "prefect.resource.role": "work-queue",
-                    "prefect.resource.name": queue.name,
-                },
-                {
-                    "prefect.resource.id": f"prefect.work-pool.{pool_id}",
-                    "prefect.resource.role": "work-pool",
-                    "prefect.resource.name": pool,
-                    "prefect.work-pool.type": worker_type,
-                },
-            ]
-        )
+        related = arguments.related(pool_id, pool, worker_type, queue)
         cancelled = 0
         while count := int(
             await CANCEL_WAITING(
@@ -216,8 +285,7 @@ class DispatchStore:
                 related=related,
                 message=reason,
                 max_runs=CANCEL_AT_ONCE,
-                retention=self._retention,
-                kept=self._kept,
+                **self._history,
             )
         ):
             cancelled += count
@@ -241,26 +309,13 @@ class DispatchStore:
 
     def _claim(self, partition: int, pool: str) -> lua.Call:
         return CLAIM_RUNS.bind(
-            partition, pool=pool, max_runs=CLAIM_AT_ONCE, max_bytes=CLAIM_BYTES, nonce=secrets.token_hex(16)
-        )
-
-
-def _submitted(message: SubmitRuns) -> Iterable[lua.Value]:
-    for run in message.runs:
-        due = "" if run.scheduled_time is None else round(run.scheduled_time.timestamp() * 1000)
-        yield from (run.id, run.name, run.queue, due, run.spec.model_dump_json(exclude_defaults=True))
-
-
-def _reported(message: ReportRuns) -> Iterable[lua.Value]:
-    for report in message.reports:
-        yield from (
-            report.run,
-            report.token,
-            report.epoch,
-            report.state,
-            report.message,
-            report.started_ms,
-            report.ended_ms,
+            partition,
+            pool=pool,
+            max_runs=CLAIM_AT_ONCE,
+            max_bytes=CLAIM_BYTES,
+            max_set_aside=ASIDE_AT_ONCE,
+            nonce=secrets.token_hex(16),
+            **self._history,
         )
 
 

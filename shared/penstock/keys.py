@@ -18,6 +18,9 @@ pool                  HASH    pool_registry       one pool: values are JSON text
 pool_queues           ZSET    pool_registry       queue id by priority
 pool_queue_names      HASH    pool_registry       queue name -> queue id
 queue                 HASH    pool_registry       one queue: values are JSON texts (see contracts.queues)
+deployments           HASH    pool_registry       ``flow/deployment`` -> deployment id
+deployment            HASH    pool_registry       one deployment: values are JSON texts (see contracts.deployments)
+schedules             HASH    pool_registry       one deployment: schedule id -> JSON of the schedule
 worker                HASH    heartbeat_monitor   one worker, ``<pool id>/<worker name>``
 pool_workers          SET     heartbeat_monitor   names of all known workers of a pool
 pool_online           SET     heartbeat_monitor   names of the ONLINE ones
@@ -36,8 +39,17 @@ queue_free            ZSET    dispatcher          workers that name this queue, 
 pool_prefetch         ZSET    dispatcher          announced workers by prefetch in ms
 slots                 HASH    dispatcher          what a worker announced, ``<pool id>/<worker name>``
 slots_in_flight       SET     dispatcher          run ids a worker holds
+deployment_waiting    ZSET    dispatcher          one deployment: its SCHEDULED runs by due time in ms
+deployment_in_flight  ZSET    dispatcher          one deployment: run id by claim time in ms
+parked                ZSET    dispatcher          ``<queue id>/<deployment id>``: due runs that wait for the deployment's limit
+queue_parked          SET     dispatcher          one queue: deployments whose runs are parked in it
+deployment_parked     SET     dispatcher          one deployment: queues in which its runs are parked
+idempotency           STRING  dispatcher          hash of scope and key -> run id, expires
+cancelling            ZSET    dispatcher          run id by the moment it is called CANCELLED at the latest, ms
 related               STRING  dispatcher          one queue: JSON of the resources its runs' events are related to
 due                   ZSET    dispatcher          pool name by the next moment something falls due, ms
+schedule_plans        HASH    scheduler           ``<deployment id>/<schedule id>`` -> how far it is planned
+schedule_due          ZSET    scheduler           the same by the next moment it has to be planned, ms
 ====================  ======  ==================  ============================================================
 """
 
@@ -70,6 +82,9 @@ FAMILIES: Final[dict[str, str]] = {
     "pool_queues": "pool:{}:queues",
     "pool_queue_names": "pool:{}:queue-names",
     "queue": "queue:{}",
+    "deployments": "deployments",
+    "deployment": "deployment:{}",
+    "schedules": "deployment:{}:schedules",
     "worker": "worker:{}",
     "pool_workers": "pool:{}:workers",
     "pool_online": "pool:{}:online",
@@ -88,8 +103,17 @@ FAMILIES: Final[dict[str, str]] = {
     "pool_prefetch": "pool:{}:prefetch",
     "slots": "slots:{}",
     "slots_in_flight": "slots:{}:in-flight",
+    "deployment_waiting": "deployment:{}:waiting",
+    "deployment_in_flight": "deployment:{}:in-flight",
+    "parked": "parked:{}",
+    "queue_parked": "queue:{}:parked",
+    "deployment_parked": "deployment:{}:parked",
+    "idempotency": "idempotency:{}",
+    "cancelling": "cancelling",
     "related": "queue:{}:related",
     "due": "due",
+    "schedule_plans": "schedule-plans",
+    "schedule_due": "schedule-due",
 }
 """Family name -> what follows ``penstock:{p}:``; ``{}`` is the one id a family takes."""
 

@@ -32,7 +32,9 @@ from redis.exceptions import NoScriptError
 
 from penstock import keys, streams
 from penstock.contracts.base import MAX_LIMIT
+from penstock.contracts.deployments import MAX_SCHEDULES
 from penstock.contracts.events import EVENT_NAMESPACE, FOLLOWS_WITHIN_SECONDS
+from penstock.contracts.runs import IDEMPOTENCY_SECONDS, MISSED_AFTER_SECONDS
 from penstock.errors import BadScript
 
 if TYPE_CHECKING:
@@ -49,10 +51,13 @@ CONSTANTS: Final[dict[str, str]] = {
     "DEFINITIONS_MAX_LENGTH": str(streams.DEFINITIONS.max_length),
     "DISPATCH_MAX_LENGTH": str(streams.DISPATCH.max_length),
     "MAX_PRIORITY": str(MAX_LIMIT),
+    "MAX_SCHEDULES": str(MAX_SCHEDULES),
     "INBOX_MAX_LENGTH": str(streams.INBOX_MAX_LENGTH),
     "FOLLOWS_WITHIN_MS": str(FOLLOWS_WITHIN_SECONDS * 1000),
     "REPLY_EXPIRE_SECONDS": str(streams.REPLY_EXPIRE_SECONDS),
     "ANSWER_EXPIRE_SECONDS": str(streams.ANSWER_EXPIRE_SECONDS),
+    "IDEMPOTENCY_MS": str(IDEMPOTENCY_SECONDS * 1000),
+    "MISSED_AFTER_MS": str(MISSED_AFTER_SECONDS * 1000),
 }
 """What a header's CONSTANTS line may name -> a Lua literal."""
 

@@ -57,7 +57,8 @@ EVENTS_MAX_AGE_SECONDS: Final = 7 * 24 * 3600
 DEAD_MAX_AGE_SECONDS: Final = 30 * 24 * 3600
 INBOX_MAX_LENGTH: Final = 20_000
 """Twice the slots a worker can have: what it has not read always fits, what a careless one never deletes is bounded."""
-LOGS_MAX_LENGTH: Final = 5_000
+LOGS_MAX_LENGTH: Final = 50_000
+"""A worker keeps about 10 MB of a run's output; this is for many short lines, and for runs that are tried again and again."""
 LOGS_EXPIRE_SECONDS: Final = 24 * 3600
 REPLY_EXPIRE_SECONDS: Final = 60
 ANSWER_EXPIRE_SECONDS: Final = 600

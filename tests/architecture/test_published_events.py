@@ -25,6 +25,8 @@ PUBLISHERS = {
 }
 """Function -> which of its arguments says the event's name, or its verb."""
 PREFIXES = {"publish_pool": "prefect.work-pool.", "publish_queue": "prefect.work-queue."}
+LABELS = {"AwaitingRetry"}
+"""Names of states that are not those of their type."""
 PASSED_ON = {"name", "event", "verb"}
 """Parameters of the publishers themselves: their callers are looked at instead."""
 MOVERS = {"move_run": 2, "finish_run": 1}
@@ -97,9 +99,10 @@ def values(expression: str, path: Path) -> set[str]:
         return {word.strip("'") for word in either.groups()}
     if looked_up := re.fullmatch(r"STATUS_VERBS\[.*\]", expression):
         return set(table(looked_up.group(0).partition("[")[0]).values())
-    if expression == "TITLES[to]":
+    if expression == "(label or TITLES[to])":
         titles = table("TITLES")
-        return {titles[state] for script in (*scripts(), *includes()) for state in states(script)}
+        everywhere = (*scripts(), *includes())
+        return {titles[state] for script in everywhere for state in states(script)} | LABELS
     pytest.fail(f"{named(path)}: cannot tell which event {expression} names")
 
 

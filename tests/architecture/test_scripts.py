@@ -99,8 +99,20 @@ class Sent(NamedTuple):
     rest: bool
 
 
-def keywords(call: ast.Call) -> set[str]:
-    return {keyword.arg for keyword in call.keywords if keyword.arg}
+def literal_keys(module: Path, name: str) -> set[str]:
+    """Keys of the dictionary that a module assigns to an attribute, for calls that hand it on as ``**name``."""
+    for node in ast.walk(tree(module)):
+        targets = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
+        if name in map(ast.unparse, targets) and isinstance(value := getattr(node, "value", None), ast.Dict):
+            return {ast.literal_eval(key) for key in value.keys if key}
+    raise AssertionError(f"{named(module)}: {name} is no dictionary written out")
+
+
+def keywords(module: Path, call: ast.Call) -> set[str]:
+    written_out = {keyword.arg for keyword in call.keywords if keyword.arg}
+    handed_on = [ast.unparse(keyword.value) for keyword in call.keywords if keyword.arg is None]
+    from_outside = {"arguments"}  # of the function around it: its callers are looked at
+    return written_out.union(*(literal_keys(module, name) for name in handed_on if name not in from_outside))
 
 
 def is_call_of(call: ast.Call, name: str) -> bool:
@@ -117,7 +129,7 @@ def forwarded(module: Path, call: ast.Call, position: int) -> set[str]:
         own = {argument.arg for argument in function.args.kwonlyargs}
         for inner in ast.walk(function):
             if isinstance(inner, ast.Call) and is_call_of(inner, parameters[position]):
-                return keywords(inner) | (own & keywords(inner))
+                return keywords(module, inner) | (own & keywords(module, inner))
     raise AssertionError(f"{at(module, call)}: cannot see what becomes of the script")
 
 
@@ -127,9 +139,9 @@ def calls(module: Path, variable: str) -> Iterator[Sent]:
             continue
         positions = [index for index, argument in enumerate(call.args) if ast.unparse(argument) == variable]
         if is_call_of(call, variable):
-            found = keywords(call)
+            found = keywords(module, call)
         elif positions:
-            found = keywords(call) | forwarded(module, call, positions[0])
+            found = keywords(module, call) | forwarded(module, call, positions[0])
         else:
             continue
         yield Sent(at(module, call), found - {"rest"}, "rest" in found)
@@ -183,6 +195,7 @@ SHARED_BY_DESIGN = {
     "reply": "whoever executes a command answers it",
     "answer": "the same",
     "inbox": "the dispatcher assigns, the monitor refuses",
+    "logs": "a worker writes the output of a run; the dispatcher lets it go with the run",
     "dispatch": "a stream: whoever tells the dispatcher",
     "commands": "a stream: whoever asks the registry",
 }

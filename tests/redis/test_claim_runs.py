@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from datetime import UTC, datetime
+import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,16 +12,27 @@ from hypothesis import strategies as st
 
 from penstock import keys
 from penstock.bus.connection import connect, redis_now_ms
-from penstock.contracts.runs import RunSpec, SubmitRuns, SubmittedRun, new_run_id
-from services.dispatcher.rules import PoolState, QueueState, WaitingRun, WorkerState, next_due, plan_claims
+from penstock.contracts.runs import RunSpec, ScheduledBy, SubmitRuns, SubmittedRun, new_run_id
+from services.dispatcher.rules import (
+    DeploymentState,
+    PoolState,
+    QueueState,
+    Scheduled,
+    WaitingRun,
+    WorkerState,
+    next_due,
+    plan_claims,
+)
 from services.dispatcher.settings import DispatcherSettings
-from services.dispatcher.store import DispatchStore
+from services.dispatcher.store import CLAIM_RUNS, DispatchStore
 from tests.definitions import define_pool, define_queue
-from tests.dispatching import announce, assigned, in_flight, report, state_of, submit
+from tests.dispatching import announce, assigned, in_flight, one_run, report, state_of, submit
 from tests.support import read_events, read_messages
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
+
+    from penstock.contracts.runs import CatchUp
 
 SEEDS = {"critical": {"priority": 1, "limit": 1}, "high": {"priority": 5, "limit": 3}, "low": {"priority": 10}}
 
@@ -324,16 +336,70 @@ async def test_the_script_hands_out_exactly_what_the_rule_says(redis_url: str, s
     client = connect(redis_url)
     try:
         await client.flushall()
-        await _compare(client, draw.random() < 0.1, pool_limit, queues, workers, max_runs)
+        await _compare(client, draw, draw.random() < 0.1, pool_limit, queues, workers, max_runs)
     finally:
         await client.aclose()
 
 
-OFFSETS_MS = [-5_000, -5_000, -1_000, -1, 3_600_000, 7_200_000, 90_000_000]
+OFFSETS_MS = [-70_000, -5_000, -5_000, -1_000, -1, 3_600_000, 7_200_000, 90_000_000]
+SCHEDULES = [str(uuid.UUID(int=number)) for number in range(2)]
+POLICIES: list[CatchUp] = ["all", "latest", "none"]
+
+
+async def _define_deployments(client: Redis, draw: random.Random, now_ms: int) -> dict[str, DeploymentState]:
+    """Deployments as the registry would define them, with slots held by runs of elsewhere."""
+    states = {}
+    for _ in range(draw.randint(0, 3)):
+        ident = str(uuid.UUID(int=draw.getrandbits(128)))
+        state = DeploymentState(
+            limit=draw.choice([None, 0, 1, 1, 2, 4]),
+            in_flight=draw.choice([0, 0, 1, 2]),
+            strategy=draw.choice(["enqueue", "cancel_new"]),
+            revision=draw.choice([1, 2, 2]),
+            revised_ms=now_ms + draw.choice([-80_000, -3_000, -500]),
+        )
+        mapping: Any = {
+            "concurrency_limit": _json(state.limit),
+            "collision_strategy": f'"{state.strategy}"',
+            "revision": 2,
+            "revised_ms": state.revised_ms,
+        }
+        await client.hset(keys.key(0, "deployment", ident), mapping=mapping)
+        for number in range(state.in_flight):
+            await client.zadd(keys.key(0, "deployment_in_flight", ident), {f"elsewhere-{number}": now_ms})
+        states[ident] = replace(state, revision=2)
+    return states
+
+
+def _scheduled(draw: random.Random, deployment: str | None) -> Scheduled | None:
+    if deployment is None or draw.random() < 0.3:
+        return None
+    return Scheduled(draw.choice(SCHEDULES), 2, draw.choice(POLICIES))
+
+
+async def _wait(
+    client: Redis, store: DispatchStore, draw: random.Random, queue: str, due_ms: int, deployments: list[str]
+) -> WaitingRun:
+    """Submit one run, somebody's or a schedule's, made before or after the last change of its deployment."""
+    deployment = draw.choice([None, *deployments, *deployments])
+    by = _scheduled(draw, deployment)
+    run = one_run(
+        queue,
+        due_ms,
+        deployment=deployment,
+        scheduled_by=by and ScheduledBy(schedule=by.schedule, revision=by.revision, catch_up=by.catch_up),
+    )
+    answers, _ = await store.submit_runs(0, [SubmitRuns(pool="p", runs=[run])])
+    assert answers == [["accepted"]]
+    if by and draw.random() < 0.3:
+        by = replace(by, revision=1)
+        await client.hset(keys.key(0, "run", run.id), "auto", f"{by.schedule} 1 {by.catch_up}")
+    return WaitingRun(run.id, due_ms, deployment, by)
 
 
 async def _compare(
     client: Redis,
+    draw: random.Random,
     pool_paused: bool,
     pool_limit: int | None,
     queues: list[dict[str, Any]],
@@ -358,18 +424,16 @@ async def _compare(
     mapping = {"is_paused": "true", "concurrency_limit": _json(pool_limit)}
     await client.hset(keys.key(0, "pool", pool.id), mapping=mapping)
     now_ms = await redis_now_ms(client)
-    waiting: dict[str, list[WaitingRun]] = {name: [] for name in names}
-    for name, queue in zip(names, queues, strict=True):
-        for offset in queue["runs"]:
-            run = SubmittedRun(
-                id=new_run_id(0),
-                name="r",
-                queue=name,
-                spec=RunSpec(command="true"),
-                scheduled_time=datetime.fromtimestamp((now_ms + offset) / 1000, UTC),
-            )
-            await store.submit_runs(0, [SubmitRuns(pool="p", runs=[run])])
-            waiting[name].append(WaitingRun(run.id, now_ms + offset))
+    deployments = await _define_deployments(client, draw, now_ms)
+    waiting = {
+        name: [await _wait(client, store, draw, name, now_ms + offset, list(deployments)) for offset in queue["runs"]]
+        for name, queue in zip(names, queues, strict=True)
+    }
+    everything = [run for runs in waiting.values() for run in runs]
+    deployments = {
+        ident: replace(about, waiting=tuple(run for run in everything if run.deployment == ident))
+        for ident, about in deployments.items()
+    }
     for number, worker in enumerate(workers):
         known = [name for name in worker["queues"] if name in names]
         await announce(
@@ -386,10 +450,20 @@ async def _compare(
         WorkerState(f"w{number}", worker["slots"], worker["prefetch_ms"], worker["served"])
         for number, worker in enumerate(workers)
     ]
-    expected = plan_claims(now_ms, state, queue_states_now, worker_states_now, max_runs)
+    plan = plan_claims(now_ms, state, queue_states_now, worker_states_now, max_runs, deployments)
+    expected = plan.claims
 
-    call = store._claim(0, "p")
-    answer = await call.script(client, 0, pool="p", max_runs=max_runs, max_bytes=1_000_000, nonce="nonce")
+    answer = await CLAIM_RUNS(
+        client,
+        0,
+        pool="p",
+        max_runs=max_runs,
+        max_bytes=1_000_000,
+        max_set_aside=1000,
+        nonce="nonce",
+        retention=1000,
+        kept=1000,
+    )
 
     told = {
         worker.name: [run["id"] for run in await assigned(client, "p", worker.name)] for worker in worker_states_now
@@ -398,6 +472,12 @@ async def _compare(
     assert answer[0] == len(expected)
     for run_id, _ in expected:
         assert await state_of(client, run_id) == "PENDING"
+    assert {run.id: await _became(client, run) for run in everything} == {
+        run.id: BECOMES[plan.aside.get(run.id, "go" if run.id in dict(expected) else "stay")] for run in everything
+    }
+    for ident, about in deployments.items():
+        claimed = sum(1 for run in everything if run.deployment == ident and run.id in dict(expected))
+        assert await client.zcard(keys.key(0, "deployment_in_flight", ident)) == about.in_flight + claimed
     blocked = pool_paused or (pool_limit is not None and pool_limit <= sum(held.values()))
     left = [
         QueueState(
@@ -406,12 +486,43 @@ async def _compare(
             queue.paused,
             queue.limit,
             0,
-            tuple(run for run in queue.waiting if run.id not in dict(expected)),
+            tuple(
+                run
+                for run in queue.waiting
+                if run.id not in dict(expected) and plan.aside.get(run.id, "stay") == "stay"
+            ),
         )
         for queue in queue_states_now
         if _still_looked_at(queue, state, expected, queue_states_now, max_runs)
     ]
     assert (int(answer[1]) if answer[1] else None) == (None if blocked else next_due(now_ms, left, worker_states_now))
+
+
+BECOMES = {
+    "go": "PENDING",
+    "void": "gone",
+    "missed": "CANCELLED",
+    "cancel": "CANCELLED",
+    "park": "parked",
+    "stay": "waiting",
+}
+
+
+async def _became(client: Redis, run: WaitingRun) -> str:
+    """What a run is, by the keys that say so."""
+    queue_id: Any = await client.hget(keys.key(0, "run", run.id), "queue_id")
+    if queue_id is None:
+        assert await client.zscore(keys.key(0, "deployment_waiting", run.deployment or "-"), run.id) is None
+        return "gone"
+    waits = await client.zscore(keys.key(0, "waiting", queue_id.decode()), run.id) is not None
+    parked = keys.key(0, "parked", f"{queue_id.decode()}/{run.deployment}")
+    is_parked = await client.zscore(parked, run.id) is not None
+    state = await state_of(client, run.id)
+    assert (waits or is_parked) == (state == "SCHEDULED")
+    if run.deployment:
+        listed = await client.zscore(keys.key(0, "deployment_waiting", run.deployment), run.id)
+        assert (listed is not None) == (state == "SCHEDULED")
+    return "parked" if is_parked else "waiting" if waits else state
 
 
 def _still_looked_at(

@@ -2,16 +2,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import orjson
 import pytest
 
 from penstock import keys
+from penstock.bus.connection import redis_now_ms
 from penstock.contracts.events import event_id
-from penstock.contracts.runs import ReportRuns, RunReport
+from penstock.contracts.runs import CancelRuns, ReportRuns, RunReport
 from services.dispatcher.rules import next_state
 from services.dispatcher.settings import DispatcherSettings
 from services.dispatcher.store import DispatchStore
 from tests.definitions import define_pool
-from tests.dispatching import announce, assigned, in_flight, report, state_of, submit
+from tests.dispatching import announce, assigned, in_flight, lose, report, state_of, submit, told
 from tests.support import read_events, read_messages
 
 if TYPE_CHECKING:
@@ -227,30 +229,130 @@ async def test_a_pool_keeps_a_bounded_number_of_finished_runs(client: Redis) -> 
     assert [await state_of(client, run_id) for run_id in run_ids] == [""] * 20 + ["COMPLETED"] * 10
 
 
+@pytest.mark.parametrize("retries", [0, 2])
 @pytest.mark.parametrize("started", [False, True])
 @pytest.mark.parametrize("reported", REPORTED)
-@pytest.mark.parametrize("before", ["PENDING", "RUNNING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED"])
+@pytest.mark.parametrize("before", ["PENDING", "RUNNING", "CANCELLING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED"])
 async def test_the_script_moves_a_run_exactly_as_the_rule_says(
-    client: Redis, store: DispatchStore, before: str, reported: str, started: bool
+    client: Redis, store: DispatchStore, before: str, reported: str, started: bool, retries: int
 ) -> None:
     pool = await define_pool(client, "etl")
     await announce(store, pool)
-    (run_id,) = await submit(store, "etl")
+    (run_id,) = await submit(store, "etl", retries=retries)
     (run,) = await assigned(client, "etl")
-    if before != "PENDING":
+    if before == "CANCELLING":
+        await store.cancel_runs(0, CancelRuns(runs=[run_id]))
+    elif before != "PENDING":
+        # It has no retry left, so that it stays where it is brought to.
+        await client.hdel(keys.key(0, "run", run_id), "retry")
         await report(store, "etl", run, before, started_ms=1)
+        await client.hset(keys.key(0, "run", run_id), "retry", f"{retries} 0")
     events_before = len(await read_events(client))
     # Paused, so that a run handed back is not claimed again in the same step.
     await client.hset(keys.key(0, "pool", pool.id), "is_paused", "true")
 
     answer = await report(store, "etl", run, reported, started_ms=1 if started else None)
 
-    moves = next_state(before, reported, started=started)
+    moves = next_state(before, reported, started=started, retries=retries)
+    after = moves[-1] if moves else before
     assert answer == ("applied" if moves else "known")
-    assert await state_of(client, run_id) == (moves[-1] if moves else before)
+    assert await state_of(client, run_id) == ("SCHEDULED" if after == "AwaitingRetry" else after)
     events = (await read_events(client))[events_before:]
-    assert [event["resource"]["prefect.state-type"] for event in events] == moves
-    holds = (moves[-1] if moves else before) in ("PENDING", "RUNNING")
+    assert [event["event"].rpartition(".")[2].upper() for event in events] == [move.upper() for move in moves]
+    holds = after in ("PENDING", "RUNNING", "CANCELLING")
     assert await in_flight(client, pool) == int(holds)
     assert await in_flight(client, pool, "default") == int(holds)
     assert await client.scard(keys.key(0, "slots_in_flight", f"{pool.id}/w1")) == int(holds)
+
+
+@pytest.mark.usefixtures("pool")
+class TestRetries:
+    async def test_a_run_that_fails_is_started_again_until_it_has_no_retries_left(
+        self, client: Redis, store: DispatchStore
+    ) -> None:
+        (run_id,) = await submit(store, "etl", retries=2)
+        for number in range(3):
+            run = (await assigned(client, "etl"))[-1]
+            assert run["epoch"] == number + 1
+            await report(store, "etl", run, "RUNNING")
+            await report(store, "etl", run, "FAILED", message=f"no {number}")
+
+        attempt = ["Pending", "Running", "AwaitingRetry"]
+        assert await told(client, run_id) == ["Scheduled", *attempt, *attempt, "Pending", "Running", "Failed"]
+        counts = [event["resource"]["prefect.run-count"] for event in await read_events(client)]
+        assert counts == ["0", "0", "1", "1", "1", "2", "2", "2", "3", "3"]
+
+    async def test_it_waits_for_the_delay_and_says_why_it_waits(
+        self, client: Redis, store: DispatchStore, pool: DefinedPool
+    ) -> None:
+        (run_id,) = await submit(store, "etl", retries=1, retry_delay_seconds=60)
+        run = (await assigned(client, "etl"))[-1]
+
+        before = await redis_now_ms(client)
+        await report(store, "etl", run, "CRASHED", message="Process exited with status 3")
+
+        (event,) = (await read_events(client))[-1:]
+        assert event["event"] == "prefect.flow-run.AwaitingRetry"
+        assert event["payload"]["validated_state"] == {
+            "type": "SCHEDULED",
+            "name": "AwaitingRetry",
+            "message": "Process exited with status 3",
+        }
+        assert await in_flight(client, pool) == 0
+        rows: Any = await client.zrange(keys.key(0, "due"), 0, -1, withscores=True)
+        assert before + 60_000 <= rows[0][1] <= before + 70_000
+        assert await client.hget(keys.key(0, "run", run_id), "label") == b"AwaitingRetry"
+
+    async def test_an_old_claim_cannot_report_after_the_retry_was_decided(
+        self, client: Redis, store: DispatchStore
+    ) -> None:
+        await submit(store, "etl", retries=1)
+        (run,) = await assigned(client, "etl")
+        await report(store, "etl", run, "FAILED", started_ms=1)
+
+        assert await report(store, "etl", run, "COMPLETED", started_ms=1) == "fenced"
+
+    async def test_the_history_of_a_run_says_everything_it_went_through(
+        self, client: Redis, store: DispatchStore
+    ) -> None:
+        (run_id,) = await submit(store, "etl", retries=1)
+        for state in ("FAILED", "COMPLETED"):
+            run = (await assigned(client, "etl"))[-1]
+            await report(
+                store, "etl", run, state, started_ms=1, message='odd "],["X" 数据' if state == "FAILED" else ""
+            )
+
+        history: Any = await client.hget(keys.key(0, "run", run_id), "history")
+        entries = orjson.loads(b"[" + history[1:] + b"]")
+        assert [entry[0] for entry in entries] == [
+            *("PENDING", "RUNNING", "SCHEDULED"),
+            *("PENDING", "RUNNING", "COMPLETED"),
+        ]
+        assert entries[2][2:] == ['odd "],["X" 数据', "AwaitingRetry"]
+        assert await client.hget(keys.key(0, "run", run_id), "label") is None
+
+    async def test_a_very_long_history_keeps_its_latest_part_readable(
+        self, client: Redis, store: DispatchStore
+    ) -> None:
+        (run_id,) = await submit(store, "etl", retries=60)
+        for _ in range(60):
+            run = (await assigned(client, "etl"))[-1]
+            await report(store, "etl", run, "FAILED", message="ü]" * 150)
+
+        history: Any = await client.hget(keys.key(0, "run", run_id), "history")
+        assert 3000 < len(history) <= 4000
+        entries = orjson.loads(b"[" + history[1:] + b"]")
+        assert entries[-1][0] == "PENDING"
+        assert entries[-2][0] == "SCHEDULED"
+
+    async def test_a_lost_worker_uses_a_retry_where_the_run_would_have_crashed(
+        self, client: Redis, store: DispatchStore, pool: DefinedPool
+    ) -> None:
+        (run_id,) = await submit(store, "etl", retries=1)
+        (run,) = await assigned(client, "etl")
+        await report(store, "etl", run, "RUNNING")
+
+        await lose(store, pool)
+
+        assert (await told(client, run_id))[-1] == "AwaitingRetry"
+        assert await state_of(client, run_id) == "SCHEDULED"

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from penstock import keys
 from penstock.bus.connection import redis_now_ms
+from penstock.contracts.deployments import flow_id
 from penstock.contracts.runs import RunSpec, SubmitRuns, SubmittedRun, new_run_id
-from tests.definitions import define_pool
-from tests.dispatching import announce, assigned, state_of, submit
+from services.dispatcher.rules import submission
+from tests.definitions import define_deployment, define_pool
+from tests.dispatching import announce, assigned, by_schedule, one_run, report, state_of, submit
 from tests.support import read_events
 
 if TYPE_CHECKING:
@@ -152,3 +157,106 @@ async def test_a_run_whose_id_names_another_partition_is_not_accepted_for_nobody
 
     assert answers == [["foreign", "accepted"]]
     assert await client.exists(keys.key(0, "run", foreign.id)) == 0
+
+
+async def test_the_same_idempotency_key_makes_one_run_and_names_it(client: Redis, store: DispatchStore) -> None:
+    await define_pool(client, "etl")
+    deployment, other = await define_deployment(client), await define_deployment(client, "hello/other")
+    first, again = (one_run(deployment=deployment, idempotency_key="ein Schlüssel") for _ in range(2))
+    elsewhere = one_run(deployment=other, idempotency_key="ein Schlüssel")
+    nobodys = one_run(idempotency_key="ein Schlüssel")
+
+    answers, _ = await store.submit_runs(0, [SubmitRuns(pool="etl", runs=[first, again, elsewhere, nobodys])])
+
+    assert answers == [["accepted", f"same {first.id}", "accepted", "accepted"]]
+    assert await state_of(client, again.id) == ""
+    assert len(await read_events(client)) == 3
+
+
+async def test_a_key_outlives_its_run_by_a_week_so_that_a_late_submission_is_no_second_run(
+    client: Redis, store: DispatchStore
+) -> None:
+    pool = await define_pool(client, "etl")
+    await announce(store, pool)
+    run = one_run("default", await redis_now_ms(client) + 86_400_000, idempotency_key="k")
+    await store.submit_runs(0, [SubmitRuns(pool="etl", runs=[run])])
+    (name,) = await client.keys("*:idempotency:*")
+    assert 7.9 * 86_400 < await client.ttl(name) <= 8 * 86_400
+
+    await client.delete(keys.key(0, "run", run.id))
+
+    answers, _ = await store.submit_runs(0, [SubmitRuns(pool="etl", runs=[run])])
+    assert answers == [[f"same {run.id}"]]
+
+
+async def test_a_scheduled_run_of_another_revision_is_refused_as_stale(client: Redis, store: DispatchStore) -> None:
+    await define_pool(client, "etl")
+    deployment = await define_deployment(client, revision=7)
+    runs = [
+        one_run(deployment=deployment, scheduled_by=by_schedule(6), idempotency_key="k"),
+        one_run(deployment=deployment, scheduled_by=by_schedule(7), idempotency_key="k"),
+        one_run(deployment="7d0f5b7e-6c1a-4a55-9c0e-2f1b7f0a9e33", scheduled_by=by_schedule(1)),
+    ]
+
+    answers, _ = await store.submit_runs(0, [SubmitRuns(pool="etl", runs=runs)])
+
+    assert answers == [["stale", "accepted", "stale"]]
+
+
+async def test_events_of_a_deployments_run_are_related_to_flow_deployment_queue_and_pool(
+    client: Redis, store: DispatchStore
+) -> None:
+    pool = await define_pool(client, "etl")
+    deployment = await define_deployment(client, "grüße/数据")
+    await announce(store, pool)
+    await submit(store, "etl", deployment=deployment)
+    await report(store, "etl", (await assigned(client, "etl"))[0], "COMPLETED")
+
+    for event in await read_events(client):
+        assert event["related"][:2] == [
+            {
+                "prefect.resource.id": f"prefect.flow.{flow_id('grüße')}",
+                "prefect.resource.role": "flow",
+                "prefect.resource.name": "grüße",
+            },
+            {
+                "prefect.resource.id": f"prefect.deployment.{deployment}",
+                "prefect.resource.role": "deployment",
+                "prefect.resource.name": "数据",
+            },
+        ]
+        assert [related["prefect.resource.role"] for related in event["related"][2:]] == ["work-queue", "work-pool"]
+
+
+@pytest.mark.parametrize("facts", list(itertools.product([False, True], repeat=5)))
+async def test_the_script_answers_exactly_what_the_rule_says(
+    client: Redis, store: DispatchStore, facts: tuple[bool, ...]
+) -> None:
+    at_home, queue_exists, run_exists, stale, key_taken = facts
+    await define_pool(client, "etl")
+    deployment = await define_deployment(client, revision=2)
+    run = one_run(
+        "default" if queue_exists else "nowhere",
+        deployment=deployment,
+        scheduled_by=by_schedule(1 if stale else 2),
+        idempotency_key="k",
+    )
+    if not at_home:
+        run = run.model_copy(update={"id": new_run_id(7)})
+    if key_taken:
+        await submit(store, "etl", deployment=deployment, idempotency_key="k")
+    if run_exists:
+        await client.hset(keys.key(0, "run", run.id), "name", "x")
+
+    answers, _ = await store.submit_runs(0, [SubmitRuns(pool="etl", runs=[run])])
+
+    expected = submission(
+        pool_exists=True,
+        expired=False,
+        at_home=at_home,
+        queue_exists=queue_exists,
+        run_exists=run_exists,
+        stale=stale,
+        key_taken=key_taken,
+    )
+    assert answers[0][0].split()[0] == expected

@@ -72,7 +72,7 @@ async def test_a_submission_is_answered_with_the_ids_it_accepted(client: Redis, 
 
     reply = await reply_to(client, "c1")
     assert reply["ok"]
-    assert reply["result"] == {"accepted": [each.id for each in runs], "refused": []}
+    assert reply["result"] == {"accepted": [each.id for each in runs], "refused": [], "same": {}}
 
 
 async def test_an_unknown_pool_is_refused_and_buried_with_the_reason(client: Redis, dispatcher: Service) -> None:

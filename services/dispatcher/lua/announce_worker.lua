@@ -12,7 +12,7 @@
 -- ARGV      kept         how many finished runs a pool keeps
 -- ARGV      ...queues    names of the queues it serves; none means all
 -- USES      inbox pool pool_free pool_prefetch pool_queue_names queue_free slots
--- INCLUDES  clock events runs claims
+-- INCLUDES  clock events runs parking slots claims
 -- RETURNS   1 applied, 0 an old one or the pool is gone
 -- COST      O(queues + runs of the old life)
 -- RULE      rules.applies

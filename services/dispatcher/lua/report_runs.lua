@@ -7,7 +7,7 @@
 -- ARGV      kept         how many finished runs a pool keeps
 -- ARGV      ...reports   7 values a report: run id, token, epoch, state, message, started ms or '', ended ms or ''
 -- USES      inbox pools run slots
--- INCLUDES  clock events runs
+-- INCLUDES  clock events runs parking slots
 -- RETURNS   for every report 'applied', 'known' (nothing new) or 'fenced' (not, or no longer, this worker's claim)
 -- COST      O(log runs) a report
 -- RULE      rules.next_state
@@ -18,29 +18,35 @@ local function mark_running(run, started)
   run.run_count = run.run_count + 1
   move_run(run, 'PENDING', 'RUNNING', '')
   run.state = 'RUNNING'
-  redis.call('HSET', key_run(run.id), 'state', 'RUNNING', 'seq', run.seq, 'run_count', run.run_count, 'started', started)
+  redis.call('HSET', key_run(run.id), 'state', 'RUNNING', 'seq', run.seq, 'run_count', run.run_count, 'started', started,
+    'history', run.history)
+end
+
+-- Where a run that is being cancelled ends: as it did if it was done before it could be stopped.
+local function end_of(run, state)
+  if run.state == 'CANCELLING' and state ~= 'COMPLETED' then return 'CANCELLED' end
+  return state
 end
 
 -- One report's effect; the same table of moves as rules.next_state.
 local function apply(run, state, message, started, ended)
-  if run.state == 'COMPLETED' or run.state == 'FAILED' or run.state == 'CRASHED' or run.state == 'CANCELLED' then
-    return 'known'
-  end
-  if state == 'SCHEDULED' then
-    if run.state ~= 'PENDING' then return 'known' end
-    release_run(run)
-    put_back_run(run, message, retention)
-    return 'applied'
-  end
+  if is_terminal(run.state) then return 'known' end
   local begun = started ~= '' and started or string.format('%.0f', now_ms)
-  if state == 'RUNNING' then
+  if state == 'RUNNING' or (state == 'SCHEDULED' and run.state ~= 'CANCELLING') then
     if run.state ~= 'PENDING' then return 'known' end
-    mark_running(run, begun)
+    if state == 'RUNNING' then
+      mark_running(run, begun)
+    else
+      release_run(run)
+      put_back_run(run, message, retention)
+    end
     return 'applied'
   end
   -- A terminal report may overtake RUNNING; it carries the start, so no event is lost.
   if run.state == 'PENDING' and (started ~= '' or state == 'COMPLETED') then mark_running(run, begun) end
+  state = end_of(run, state)
   release_run(run)
+  if (state == 'FAILED' or state == 'CRASHED') and retry_run(run, message) then return 'applied' end
   finish_run(run, state, message, ended ~= '' and ended or string.format('%.0f', now_ms), retention)
   return 'applied'
 end

@@ -4,10 +4,13 @@
 -- ARGV      pool         name of the pool
 -- ARGV      deadline     ms of Redis TIME after which nothing is accepted, '' for never
 -- ARGV      home         number of this partition; a run id must name it
--- ARGV      ...runs      5 values a run: id, name, queue name, due in ms ('' for now), spec as JSON
--- USES      pool_queue_names pools run waiting
+-- ARGV      ...runs      9 values a run: id, name, queue name, due in ms ('' for now), spec as JSON, deployment id or '', what
+--           scheduled it ('<schedule id> <revision> <catch_up>') or '', idempotency key or '', '<retries> <delay ms>' or ''
+-- USES      deployment deployment_waiting idempotency pool_queue_names pools run waiting
 -- INCLUDES  clock events runs
--- RETURNS   'unknown_pool' | 'expired' | one of 'accepted', 'known', 'unknown_queue', 'foreign' for every run
+-- CONSTANTS IDEMPOTENCY_MS
+-- RETURNS   'unknown_pool' | 'expired' | for every run one of 'accepted', 'known', 'unknown_queue', 'foreign', 'stale' (its
+--           deployment has changed since) or 'same <id>' (the run that has its idempotency key)
 -- COST      O(log waiting) a run
 -- RULE      rules.submission
 local _ = events
@@ -25,25 +28,53 @@ local function queue_named(name)
   return queues[name]
 end
 
-local answers = {}
-for index = runs_from, #ARGV, 5 do
-  local run_id, name, due, spec = ARGV[index], ARGV[index + 1], ARGV[index + 3], ARGV[index + 4]
-  -- A run that was accepted once stays known when its queue is deleted: sending it again must not ask for the queue again.
-  local known = redis.call('EXISTS', key_run(run_id)) == 1
-  local queue = not known and queue_named(ARGV[index + 2])
-  if tonumber(run_id:sub(-4), 16) ~= tonumber(home) then
-    -- Nobody would find it: readers take the partition from the id.
-    answers[#answers + 1] = 'foreign'
-  elseif known then
-    answers[#answers + 1] = 'known'
-  elseif not queue then
-    answers[#answers + 1] = 'unknown_queue'
-  else
-    if due == '' then due = string.format('%.0f', now_ms) end
-    redis.call('HSET', key_run(run_id), 'name', name, 'queue_id', queue.id, 'spec', spec)
-    redis.call('ZADD', key_waiting(queue.id), due, run_id)
-    move_run({ id = run_id, name = name, seq = 0, run_count = 0, related = queue.related }, nil, 'SCHEDULED', '')
-    answers[#answers + 1] = 'accepted'
+local function is_stale(deployment_id, auto)
+  return auto ~= '' and redis.call('HGET', key_deployment(deployment_id), 'revision') ~= auto:match('^%S+ (%d+)')
+end
+
+-- Remembers the key for a while after the run was due; answers the run that came first, if there is one.
+local function remember_key(hashed, run_id, due)
+  local first = redis.call('GET', key_idempotency(hashed))
+  if first then return first end
+  redis.call('SET', key_idempotency(hashed), run_id, 'PX', math.max(tonumber(due) - now_ms, 0) + IDEMPOTENCY_MS)
+end
+
+local function accept_run(queue, run_id, name, due, spec, deployment_id, auto, hashed, retry)
+  local fields = { 'name', name, 'queue_id', queue.id, 'spec', spec }
+  for field, value in pairs({ deployment_id = deployment_id, auto = auto, key = hashed, retry = retry }) do
+    if value ~= '' then
+      table.insert(fields, field)
+      table.insert(fields, value)
+    end
   end
+  redis.call('HSET', key_run(run_id), unpack(fields))
+  redis.call('ZADD', key_waiting(queue.id), due, run_id)
+  if deployment_id ~= '' then redis.call('ZADD', key_deployment_waiting(deployment_id), due, run_id) end
+  move_run({ id = run_id, name = name, seq = 0, run_count = 0, related = queue.related,
+    deployment_id = deployment_id ~= '' and deployment_id or nil }, nil, 'SCHEDULED', '')
+  return 'accepted'
+end
+
+local function submit(run_id, name, queue_name, due, spec, deployment_id, auto, idempotency, retry)
+  -- Nobody would find it: readers take the partition from the id.
+  if tonumber(run_id:sub(-4), 16) ~= tonumber(home) then return 'foreign' end
+  -- A run that was accepted once stays known when its queue is deleted: sending it again must not ask for the queue again.
+  if redis.call('EXISTS', key_run(run_id)) == 1 then return 'known' end
+  if is_stale(deployment_id, auto) then return 'stale' end
+  local queue = queue_named(queue_name)
+  if not queue then return 'unknown_queue' end
+  if due == '' then due = string.format('%.0f', now_ms) end
+  local hashed = ''
+  if idempotency ~= '' then
+    hashed = redis.sha1hex((deployment_id ~= '' and deployment_id or pool_id) .. '/' .. idempotency)
+    local first = remember_key(hashed, run_id, due)
+    if first then return 'same ' .. first end
+  end
+  return accept_run(queue, run_id, name, due, spec, deployment_id, auto, hashed, retry)
+end
+
+local answers = {}
+for index = runs_from, #ARGV, 9 do
+  answers[#answers + 1] = submit(unpack(ARGV, index, index + 8))
 end
 return answers

@@ -10,7 +10,7 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from penstock.contracts import pools, queues, runs, workers
+from penstock.contracts import deployments, pools, queues, runs, workers
 from penstock.contracts.dead_letters import DeadLetter
 from penstock.contracts.event_catalogue import EVENTS
 from penstock.contracts.logs import RunLog
@@ -50,12 +50,12 @@ PARTIES: Final[dict[str, str]] = {
     WORKER: "a worker in any language",
     CONSUMER: "anybody who reads events, with a consumer group of its own",
     OPERATOR: "who looks after what could not be handled",
-    REGISTRY: "the service that owns pools and queues",
+    REGISTRY: "the service that owns pools, queues and deployments",
     MONITOR: "the service that knows who is alive",
     DISPATCHER: "the service that hands out runs",
     SCHEDULER: "the service that submits what falls due",
 }
-SERVICES: Final = (REGISTRY, MONITOR, DISPATCHER)
+SERVICES: Final = (REGISTRY, MONITOR, DISPATCHER, SCHEDULER)
 
 _MODELS: Final[tuple[type[Message], ...]] = (
     pools.CreatePool,
@@ -69,8 +69,18 @@ _MODELS: Final[tuple[type[Message], ...]] = (
     queues.PauseQueue,
     queues.ResumeQueue,
     queues.DeleteQueue,
+    deployments.CreateDeployment,
+    deployments.UpdateDeployment,
+    deployments.PauseDeployment,
+    deployments.ResumeDeployment,
+    deployments.DeleteDeployment,
+    deployments.CreateSchedule,
+    deployments.UpdateSchedule,
+    deployments.DeleteSchedule,
     workers.Heartbeat,
     runs.SubmitRuns,
+    runs.CancelRuns,
+    runs.DeleteRuns,
     runs.ClaimRuns,
     runs.ReportRuns,
     workers.AnnounceWorker,
@@ -78,6 +88,8 @@ _MODELS: Final[tuple[type[Message], ...]] = (
     pools.PoolChanged,
     pools.PoolDeleted,
     pools.QueueDeleted,
+    deployments.DeploymentChanged,
+    deployments.DeploymentDeleted,
     *workers.INBOX_MESSAGES.values(),
     DeadLetter,
     RunLog,
@@ -86,8 +98,10 @@ MESSAGES: Final[dict[str, type[Message]]] = {str(model.model_fields["type"].defa
 """Type -> model of every message on a stream; events are :data:`penstock.contracts.event_catalogue.EVENTS`."""
 REPLY: Final = "reply"
 
-_COMMANDS: Final = tuple(name for name in RESULTS if name not in {"submit_runs", "claim_runs"})
-_DEFINITIONS: Final = ("pool.changed", "pool.deleted", "queue.deleted")
+_ON_DISPATCH: Final = ("submit_runs", "cancel_runs", "delete_runs", "claim_runs")
+_COMMANDS: Final = tuple(name for name in RESULTS if name not in _ON_DISPATCH)
+_POOLS: Final = ("pool.changed", "pool.deleted", "queue.deleted")
+_DEFINITIONS: Final = (*_POOLS, "deployment.changed", "deployment.deleted")
 
 
 class Channel(NamedTuple):
@@ -147,7 +161,7 @@ CHANNELS: Final[dict[str, Channel]] = {
     for channel in (
         Channel(
             COMMANDS.name,
-            "Define pools and queues; the answer comes as a reply.",
+            "Define pools, queues and deployments; the answer comes as a reply.",
             f"until acknowledged, {_capped(COMMANDS.max_length)}",
             {CLIENT: _COMMANDS, MONITOR: ("create_queue",), DISPATCHER: ("create_queue",)},
             {REGISTRY: _COMMANDS},
@@ -164,25 +178,29 @@ CHANNELS: Final[dict[str, Channel]] = {
             "Everything that makes the dispatcher hand out runs or take them back.",
             f"until acknowledged, {_capped(DISPATCH.max_length)}",
             {
-                CLIENT: ("submit_runs", "claim_runs"),
+                CLIENT: _ON_DISPATCH,
                 WORKER: ("claim_runs", "report_runs"),
                 MONITOR: ("announce_worker", "lose_worker"),
                 SCHEDULER: ("submit_runs",),
             },
-            {DISPATCHER: ("submit_runs", "claim_runs", "report_runs", "announce_worker", "lose_worker")},
+            {DISPATCHER: (*_ON_DISPATCH, "report_runs", "announce_worker", "lose_worker")},
         ),
         Channel(
             DEFINITIONS.name,
             "Definitions have changed; the definition itself is in its keys.",
             _capped(DEFINITIONS.max_length),
             {REGISTRY: _DEFINITIONS},
-            {MONITOR: _DEFINITIONS, DISPATCHER: _DEFINITIONS, SCHEDULER: _DEFINITIONS},
+            {
+                MONITOR: _POOLS,
+                DISPATCHER: _DEFINITIONS,
+                SCHEDULER: ("pool.deleted", "deployment.changed", "deployment.deleted"),
+            },
         ),
         Channel(
             "inbox",
             "What one worker is told.",
             "while the worker lives",
-            {DISPATCHER: ("accept_worker", "assign_runs", "revoke_runs"), MONITOR: ("refuse_worker",)},
+            {DISPATCHER: ("accept_worker", "assign_runs", "revoke_runs", "stop_runs"), MONITOR: ("refuse_worker",)},
             {WORKER: tuple(workers.INBOX_MESSAGES)},
             "{pool}/{worker}",
         ),
@@ -213,7 +231,7 @@ CHANNELS: Final[dict[str, Channel]] = {
             "The answer to one command: a list with one element, popped by who waits for it (BLPOP).",
             f"{REPLY_EXPIRE_SECONDS} seconds",
             {REGISTRY: (REPLY,), DISPATCHER: (REPLY,)},
-            {CLIENT: (REPLY,), WORKER: (REPLY,), DISPATCHER: (REPLY,)},
+            {CLIENT: (REPLY,), WORKER: (REPLY,), DISPATCHER: (REPLY,), SCHEDULER: (REPLY,)},
             "{id}",
             "list",
         ),

@@ -55,6 +55,7 @@ def _resource(kind: str, ident: str, **labels: str) -> Resource:
 
 _POOL_ID: Final = "5c8f0a46-54a1-4b36-9d8f-1f9f4a2a7c11"
 _QUEUE_ID: Final = "9b1dc9f2-7a3e-4f0d-8f5b-6f7f7d0c5e22"
+_DEPLOYMENT_ID: Final = "7d0f5b7e-6c1a-4a55-9c0e-2f1b7f0a9e33"
 _RUN_ID: Final = "01a2009b-f01f-7000-9bd5-16bb725e0000"
 
 POOL: Final = _resource("prefect.work-pool", _POOL_ID, name="etl", type="process")
@@ -62,6 +63,9 @@ POOL_IN_ROLE: Final = _resource("prefect.work-pool", _POOL_ID, name="etl", type=
 POOL_BY_NAME: Final = _resource("prefect.work-pool", _POOL_ID, role="work-pool", name="etl")
 DEFAULT_QUEUE: Final = _resource("prefect.work-queue", _QUEUE_ID, role="default-queue")
 QUEUE: Final = _resource("prefect.work-queue", _QUEUE_ID, name="critical", role="work-queue")
+DEPLOYMENT: Final = _resource("prefect.deployment", _DEPLOYMENT_ID, name="demo")
+DEPLOYMENT_IN_ROLE: Final = _resource("prefect.deployment", _DEPLOYMENT_ID, role="deployment", name="demo")
+FLOW: Final = _resource("prefect.flow", "b1c2a4d8-0f0e-5d7c-8a55-3c1f6b7a9e44", role="flow", name="hello")
 WORKER: Final = Resource(
     "prefect.worker",
     {_ID: "prefect.worker.process.w1", _NAME: "w1", "prefect.version": "0.1.0", "prefect.worker-type": "process"},
@@ -74,7 +78,7 @@ CLAIM: Final = _resource("penstock.claim", f"{_RUN_ID}.1", name="brave-heron")
 RUN_OF_CLAIM: Final = _resource("prefect.flow-run", _RUN_ID, role="flow-run", name="brave-heron")
 
 
-def _run(state: str) -> Resource:
+def _run(state: str, kind: str) -> Resource:
     return Resource(
         "prefect.flow-run",
         {
@@ -84,7 +88,7 @@ def _run(state: str) -> Resource:
             "prefect.state-message": "",
             "prefect.state-name": state,
             "prefect.state-timestamp": "2026-11-21T21:55:40.457484+00:00",
-            "prefect.state-type": state.upper(),
+            "prefect.state-type": kind.upper(),
         },
     )
 
@@ -119,27 +123,27 @@ CHANGES: Final = {
 }
 
 
-def _state(state: str) -> Json:
-    return {"type": state.upper(), "name": state}
+def _state(state: str, kind: str) -> Json:
+    return {"type": kind.upper(), "name": state}
 
 
-_BEFORE: Final = {"Scheduled": None, "Pending": "Scheduled", "Running": "Pending"}
+_BEFORE: Final = {"Cancelled": "Cancelling", "Scheduled": None, "Pending": "Scheduled", "Running": "Pending"}
 """From which state a run usually comes; where nothing else is said, from Running."""
 
 
-def _move(state: str) -> dict[str, Value]:
+def _move(state: str, kind: str) -> dict[str, Value]:
     before = _BEFORE.get(state, "Running")
     return {
         "intended": Value(
             {
                 "type": "object",
-                "properties": {"from": {"anyOf": [_TEXT, {"type": "null"}]}, "to": {"const": state.upper()}},
+                "properties": {"from": {"anyOf": [_TEXT, {"type": "null"}]}, "to": {"const": kind.upper()}},
                 "required": ["from", "to"],
             },
-            {"from": before and before.upper(), "to": state.upper()},
+            {"from": before and before.upper(), "to": kind.upper()},
         ),
-        "initial_state": Value({"anyOf": [_STATE, {"type": "null"}]}, before and _state(before)),
-        "validated_state": Value(_STATE, _state(state)),
+        "initial_state": Value({"anyOf": [_STATE, {"type": "null"}]}, before and _state(before, before)),
+        "validated_state": Value(_STATE, _state(state, kind)),
     }
 
 
@@ -224,9 +228,18 @@ def _worker(name: str, says: str, payload: dict[str, Value] | None = None, *, re
     return EventKind(name, says, (MONITOR,), resource, (POOL_BY_NAME,), payload or {})
 
 
-def _flow_run(state: str, says: str) -> EventKind:
-    name = f"prefect.flow-run.{state}"
-    return EventKind(name, says, (DISPATCHER,), _run(state), (QUEUE, POOL_IN_ROLE), _move(state))
+def _deployment(verb: str, says: str, payload: dict[str, Value] | None = None) -> EventKind:
+    name = f"prefect.deployment.{verb}"
+    return EventKind(name, says, (REGISTRY,), DEPLOYMENT, (FLOW, QUEUE, POOL_IN_ROLE), payload or {})
+
+
+OF_A_RUN: Final = (FLOW, DEPLOYMENT_IN_ROLE, QUEUE, POOL_IN_ROLE)
+"""What the events of a run are related to; flow and deployment only where it is a deployment's."""
+
+
+def _flow_run(state: str, says: str, of_type: str = "") -> EventKind:
+    kind = of_type or state
+    return EventKind(f"prefect.flow-run.{state}", says, (DISPATCHER,), _run(state, kind), OF_A_RUN, _move(state, kind))
 
 
 _ABOUT_REFUSAL: Final = {
@@ -259,6 +272,9 @@ _ALL: Final = (
     _queue("ready", "A queue that is not paused is served by a worker online.", (REGISTRY, MONITOR)),
     _queue("not-ready", "A queue that is not paused is served by no worker online.", (REGISTRY, MONITOR)),
     _queue("paused", "A queue was paused: nothing more is handed out.", (REGISTRY,)),
+    _deployment("created", "A deployment was created."),
+    _deployment("updated", "Fields of a deployment were changed, or its schedules.", CHANGES),
+    _deployment("deleted", "A deployment was deleted."),
     _worker("prefect.worker.started", "A worker's process said its first word."),
     _worker("prefect.worker.stopped", "A worker's process said that it ends."),
     _worker(
@@ -289,13 +305,15 @@ _ALL: Final = (
     _flow_run("Completed", "A run ended well."),
     _flow_run("Failed", "A run ended with an error of its own."),
     _flow_run("Crashed", "A run's process or worker died."),
+    _flow_run("Cancelling", "A run is to be stopped by the worker that holds it."),
     _flow_run("Cancelled", "A run was cancelled."),
+    _flow_run("AwaitingRetry", "A run that failed waits for its next attempt.", "Scheduled"),
     EventKind(
         "penstock.run.claim-expired",
         "A claim was taken back because its worker was lost; its token is worth nothing any more.",
         (DISPATCHER,),
         CLAIM,
-        (RUN_OF_CLAIM, QUEUE, POOL_IN_ROLE),
+        (RUN_OF_CLAIM, *OF_A_RUN),
         {
             "worker": Value(_TEXT, "w1"),
             "epoch": Value({"type": "integer"}, 1),

@@ -21,7 +21,8 @@ def event_id(identity: str, seq: int) -> str:
     """Compute the id of a resource's ``seq``-th event: UUID version 5 of ``<identity>:<seq>`` in our namespace.
 
     Args:
-        identity: the resource's id; for events of a worker see :func:`worker_identity`.
+        identity: the resource's id; for events of a worker see :func:`worker_identity`, of a deployment
+            :func:`deployment_identity`.
         seq: the event's number, from 1.
     """
     return str(uuid5(EVENT_NAMESPACE, f"{identity}:{seq}"))
@@ -37,6 +38,17 @@ def worker_identity(resource_id: str, pool_id: str, worker: str, created_ms: int
         created_ms: when its record published its first event, in ms of Redis TIME (``created_ms`` in the record).
     """
     return f"{resource_id}|{pool_id}/{worker}|{created_ms}"
+
+
+def deployment_identity(resource_id: str, created: str) -> str:
+    """Say what stands for a deployment in the ids of its events: it keeps its id when it moves to a pool of another partition,
+    and its events are numbered anew there.
+
+    Args:
+        resource_id: ``prefect.deployment.<uuid>``.
+        created: when it came to the partition, as the deployment says it.
+    """
+    return f"{resource_id}|{created}"
 
 
 class Event(BaseModel):

@@ -14,6 +14,7 @@ _POOL: Final[Json] = {"pool_id": "5c8f0a46-54a1-4b36-9d8f-1f9f4a2a7c11", "pool":
 _GONE: Final[Json] = {"id": "9b1dc9f2-7a3e-4f0d-8f5b-6f7f7d0c5e22", "name": "critical"}
 _WORKER: Final[Json] = {"pool": "etl", "worker": "w1"}
 _RUN: Final = "01a2009b-f01f-7000-9bd5-16bb725e0000"
+_DEPLOYED: Final[Json] = {"deployment_id": "7d0f5b7e-6c1a-4a55-9c0e-2f1b7f0a9e33", "deployment": "hello/demo"}
 _CLAIM: Final[Json] = {"token": "687c6bfa284574af6ab4e89b3f9fbf9d", "epoch": 1}
 
 _BODIES: Final[dict[str, Json]] = {
@@ -28,6 +29,23 @@ _BODIES: Final[dict[str, Json]] = {
     "pause_queue": {**_COMMAND, "pool": "etl", "queue": "critical"},
     "resume_queue": {**_COMMAND, "pool": "etl", "queue": "critical"},
     "delete_queue": {**_COMMAND, "pool": "etl", "queue": "critical"},
+    "create_deployment": {
+        **_COMMAND,
+        "deployment": "hello/demo",
+        "pool": "etl",
+        "entrypoint": "hello.py:hello",
+        "working_dir": "/srv/flows",
+        "parameters": {"name": "world"},
+        "schedules": [{"cron": "0 6 * * 1-5", "timezone": "Europe/Berlin"}],
+        "overwrite": True,
+    },
+    "update_deployment": {**_COMMAND, "deployment": "hello/demo", "changes": {"concurrency_limit": 1}},
+    "pause_deployment": {**_COMMAND, "deployment": "hello/demo"},
+    "resume_deployment": {**_COMMAND, "deployment": "hello/demo"},
+    "delete_deployment": {**_COMMAND, "deployment": "hello/demo"},
+    "create_schedule": {**_COMMAND, "deployment": "hello/demo", "schedule": {"interval_seconds": 3600}},
+    "update_schedule": {**_COMMAND, "deployment": "hello/demo", "schedule_id": "nightly", "active": False},
+    "delete_schedule": {**_COMMAND, "deployment": "hello/demo", "schedule_id": "nightly"},
     "worker.heartbeat": {
         **_WORKER,
         "worker_type": "process",
@@ -49,6 +67,8 @@ _BODIES: Final[dict[str, Json]] = {
         ],
     },
     "claim_runs": {**_COMMAND, "pool": "etl"},
+    "cancel_runs": {**_COMMAND, "runs": [_RUN]},
+    "delete_runs": {**_COMMAND, "runs": [_RUN]},
     "report_runs": {
         **_WORKER,
         "reports": [
@@ -60,6 +80,8 @@ _BODIES: Final[dict[str, Json]] = {
     "pool.changed": _POOL,
     "pool.deleted": {**_POOL, "worker_type": "process", "queues": [_GONE]},
     "queue.deleted": {**_POOL, "worker_type": "process", "queue": _GONE},
+    "deployment.changed": {**_DEPLOYED, "pool": "etl", "revision": 2},
+    "deployment.deleted": {**_DEPLOYED, "pool": "etl"},
     "accept_worker": {"boot_id": "life-1", "slots": 10},
     "refuse_worker": {
         "boot_id": "life-1",
@@ -81,6 +103,7 @@ _BODIES: Final[dict[str, Json]] = {
         ],
     },
     "revoke_runs": {"runs": [{"id": _RUN, "epoch": 1}]},
+    "stop_runs": {"runs": [{"id": _RUN, "epoch": 1}]},
     "dead.letter": {
         "reason": "unknown type 'x'; this stream takes worker.heartbeat",
         "stream": address("heartbeats", "{0}"),

@@ -6,7 +6,9 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from penstock.contracts.deployments import Deployment
 from penstock.contracts.pools import Pool, Queue
+from penstock.contracts.runs import RunState  # noqa: TC001 - pydantic reads it at run time
 
 
 class RefusedRun(BaseModel):
@@ -15,7 +17,8 @@ class RefusedRun(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     run: str
-    code: Literal["not_found", "invalid"]
+    code: Literal["not_found", "invalid", "stale"]
+    """``stale``: the deployment has changed since the schedule was read."""
     message: str
 
 
@@ -26,6 +29,38 @@ class Submission(BaseModel):
 
     accepted: list[str]
     refused: list[RefusedRun]
+    same: dict[str, str] = {}
+    """Id that was sent -> id of the run that has its idempotency key already."""
+
+
+class Ended(BaseModel):
+    """A run that had come to its end before."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run: str
+    state: RunState
+
+
+class Cancellation(BaseModel):
+    """What became of runs somebody wants to cancel: CANCELLED now, to be stopped by their workers, too late, unknown."""
+
+    model_config = ConfigDict(frozen=True)
+
+    cancelled: list[str]
+    cancelling: list[str]
+    ended: list[Ended]
+    unknown: list[str]
+
+
+class Deletion(BaseModel):
+    """What became of runs somebody wants to delete: forgotten, not finished yet, unknown."""
+
+    model_config = ConfigDict(frozen=True)
+
+    deleted: list[str]
+    unfinished: list[str]
+    unknown: list[str]
 
 
 class Claims(BaseModel):
@@ -48,7 +83,17 @@ RESULTS: Final[dict[str, type[BaseModel]]] = {
     "pause_queue": Queue,
     "resume_queue": Queue,
     "delete_queue": Queue,
+    "create_deployment": Deployment,
+    "update_deployment": Deployment,
+    "pause_deployment": Deployment,
+    "resume_deployment": Deployment,
+    "delete_deployment": Deployment,
+    "create_schedule": Deployment,
+    "update_schedule": Deployment,
+    "delete_schedule": Deployment,
     "submit_runs": Submission,
+    "cancel_runs": Cancellation,
+    "delete_runs": Deletion,
     "claim_runs": Claims,
 }
 """Deleting answers with the pool or queue as it was."""

@@ -18,6 +18,18 @@ IN_FLIGHT: Final[frozenset[str]] = frozenset({"PENDING", "RUNNING", "CANCELLING"
 """A slot is held from PENDING until a terminal state."""
 MAX_MESSAGE_LENGTH: Final = 10_000
 MAX_RUNS_PER_MESSAGE: Final = 1000
+LATE_AFTER_SECONDS: Final = 15
+"""A run that waits so long after it was due is called Late, as in Prefect. Readers derive it; nothing is written."""
+MISSED_AFTER_SECONDS: Final = 60
+"""A run of a schedule that catches up ``none`` is dropped when its turn comes so long after it was due."""
+IDEMPOTENCY_SECONDS: Final = 7 * 86_400
+"""How long after a run was due its idempotency key is remembered."""
+MAX_RETRIES: Final = 1000
+
+CatchUp = Literal["all", "latest", "none"]
+"""What becomes of a schedule's missed fire times."""
+Retries = Annotated[int, Field(ge=0, le=MAX_RETRIES, strict=True)]
+RetryDelay = Annotated[float, Field(ge=0, le=30 * 86_400, allow_inf_nan=False)]
 
 _MAX_PARTITION: Final = 0xFFFF
 
@@ -57,6 +69,20 @@ def _check_run_id(value: str) -> str:
     return value
 
 
+def check_work(entrypoint: str | None, command: list[str] | str | None) -> None:
+    """Make sure that there is one thing to execute.
+
+    Raises:
+        ValueError: there is none, or two, or the entrypoint is not of its form.
+    """
+    if (entrypoint is None) == (command is None):
+        raise ValueError("give exactly one of entrypoint (path/to/file.py:function) and command")
+    if entrypoint is not None:
+        path, colon, function = entrypoint.rpartition(":")
+        if not (colon and path and function.isidentifier()):
+            raise ValueError(f"entrypoint {entrypoint!r} is not of the form path/to/file.py:function")
+
+
 class RunSpec(BaseModel):
     """What to execute; exactly one of ``entrypoint`` and ``command``.
 
@@ -85,17 +111,36 @@ class RunSpec(BaseModel):
 
     @model_validator(mode="after")
     def _one_thing_to_run(self) -> RunSpec:
-        if (self.entrypoint is None) == (self.command is None):
-            raise ValueError("give exactly one of entrypoint (path/to/file.py:function) and command")
-        if self.entrypoint is not None:
-            path, colon, function = self.entrypoint.rpartition(":")
-            if not (colon and path and function.isidentifier()):
-                raise ValueError(f"entrypoint {self.entrypoint!r} is not of the form path/to/file.py:function")
+        check_work(self.entrypoint, self.command)
         return self
 
 
+class ScheduledBy(BaseModel):
+    """Which schedule a run comes from.
+
+    Attributes:
+        schedule: its id.
+        revision: of the deployment when the run was made; a later one voids the run while it is in the future.
+        catch_up: what becomes of it when its time has been missed.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schedule: Annotated[str, Field(pattern=r"^[0-9a-f-]{36}$")]
+    revision: Annotated[int, Field(ge=1, le=MAX_INTEGER)]
+    catch_up: CatchUp = "all"
+
+
 class SubmittedRun(BaseModel):
-    """One run of a submission. The id makes the submission idempotent: sent twice, it is accepted once."""
+    """One run of a submission. The id makes the submission idempotent: sent twice, it is accepted once.
+
+    Attributes:
+        deployment: id of the deployment it is a run of; its limit counts.
+        scheduled_by: the schedule that made it, needs ``deployment``.
+        idempotency_key: another run with the same key, of the same deployment (without one: of the same pool), is not made
+            twice; the answer names the one there is. Remembered for a week after the run was due.
+        retries: how often it is started again when it FAILED or CRASHED, each time after ``retry_delay_seconds``.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -103,6 +148,11 @@ class SubmittedRun(BaseModel):
     name: Name
     queue: Name = "default"
     scheduled_time: AwareDatetime | None = None
+    deployment: Annotated[str, Field(pattern=r"^[0-9a-f-]{36}$")] | None = None
+    scheduled_by: ScheduledBy | None = None
+    idempotency_key: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
+    retries: Retries = 0
+    retry_delay_seconds: RetryDelay = 0
     spec: RunSpec
 
     @model_validator(mode="after")
@@ -114,8 +164,8 @@ class SubmittedRun(BaseModel):
 class SubmitRuns(Command):
     """On ``dispatch``: put runs into queues of one pool. A missing queue is created.
 
-    Answers ``{"accepted": [run ids], "refused": [{"run", "code", "message"}]}``; the command as a whole is refused only when
-    the pool does not exist or the deadline has passed.
+    Answers ``{"accepted": [run ids], "refused": [{"run", "code", "message"}], "same": {id sent: id of the run with its
+    idempotency key}}``; the command as a whole is refused only when the pool does not exist or the deadline has passed.
     """
 
     type: Literal["submit_runs"] = "submit_runs"
@@ -128,6 +178,45 @@ class ClaimRuns(Command):
 
     type: Literal["claim_runs"] = "claim_runs"
     pool: Name
+
+
+class CancelRuns(Command):
+    """On ``dispatch``: cancel runs, by id, all of this partition.
+
+    What waits is CANCELLED at once; what a worker holds becomes CANCELLING until the worker says that it has ended. Answers
+    :class:`penstock.contracts.results.Cancellation`.
+
+    Attributes:
+        force: take the claim away from the worker and call the run CANCELLED at once, whatever its process does.
+        message: why, for the events and the runs.
+    """
+
+    type: Literal["cancel_runs"] = "cancel_runs"
+    runs: Annotated[list[str], Field(min_length=1, max_length=MAX_RUNS_PER_MESSAGE)]
+    force: bool = False
+    message: Annotated[str, Field(max_length=1000)] = ""
+
+    @model_validator(mode="after")
+    def _ids_are_ours(self) -> CancelRuns:
+        for run_id in self.runs:
+            _check_run_id(run_id)
+        return self
+
+
+class DeleteRuns(Command):
+    """On ``dispatch``: forget finished runs and their output, by id, all of this partition. Others are refused.
+
+    Answers :class:`penstock.contracts.results.Deletion`.
+    """
+
+    type: Literal["delete_runs"] = "delete_runs"
+    runs: Annotated[list[str], Field(min_length=1, max_length=MAX_RUNS_PER_MESSAGE)]
+
+    @model_validator(mode="after")
+    def _ids_are_ours(self) -> DeleteRuns:
+        for run_id in self.runs:
+            _check_run_id(run_id)
+        return self
 
 
 ReportedState = Literal["SCHEDULED", "RUNNING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED"]
@@ -167,8 +256,26 @@ class ReportRuns(Message):
     reports: Annotated[list[RunReport], Field(min_length=1, max_length=MAX_RUNS_PER_MESSAGE)]
 
 
+class PastState(BaseModel):
+    """One state a run has been in."""
+
+    model_config = ConfigDict(frozen=True)
+
+    state: RunState
+    name: str
+    at_ms: int
+    message: str = ""
+
+
 class Run(BaseModel):
-    """One run as readers see it. Times are milliseconds of Redis TIME unless they end in ``_time``."""
+    """One run as readers see it. Times are milliseconds of Redis TIME unless they end in ``_time``.
+
+    Attributes:
+        state_name: as people know it: also ``Late`` (overdue by :data:`LATE_AFTER_SECONDS`) and ``AwaitingRetry``.
+        deployment: ``flow/deployment``; None for a run of none, or of one that is gone.
+        scheduled_by: id of the schedule that made it.
+        states: every state so far, the oldest first; of a very long history the latest part.
+    """
 
     id: str
     name: str
@@ -185,4 +292,9 @@ class Run(BaseModel):
     worker: str | None = None
     run_count: int = 0
     epoch: int = 0
+    deployment: str | None = None
+    deployment_id: str | None = None
+    scheduled_by: str | None = None
+    retries_left: int = 0
+    states: list[PastState] = Field(default_factory=list)
     spec: dict[str, Any] = Field(default_factory=dict)

@@ -129,10 +129,28 @@ class RevokeRuns(Message):
     runs: list[RevokedRun]
 
 
+class StoppedRun(Message):
+    """One claim whose run is to be stopped."""
+
+    id: str
+    epoch: int
+
+
+class StopRuns(Message):
+    """In the inbox, from the dispatcher: end these runs (SIGTERM, then SIGKILL after a grace) and report them CANCELLED.
+
+    The claims stay valid until you report. A run that ended by itself meanwhile is reported as it ended.
+    """
+
+    type: Literal["stop_runs"] = "stop_runs"
+    runs: list[StoppedRun]
+
+
 INBOX_MESSAGES: Final[dict[str, type[Message]]] = {
     "accept_worker": AcceptWorker,
     "refuse_worker": RefuseWorker,
     "assign_runs": AssignRuns,
     "revoke_runs": RevokeRuns,
+    "stop_runs": StopRuns,
 }
 """Type -> model of what a worker may find in its inbox."""

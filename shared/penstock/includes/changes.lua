@@ -1,13 +1,12 @@
--- changes: Write definitions that differ, with the event of each change; make room among priorities.
+-- changes: Write definitions that differ, with the event of each change.
 --
 -- USES      event_ledger pool pool_queues queue
--- CONSTANTS MAX_PRIORITY
 -- RETURNS   publish_pool(pool, verb, related, payload), publish_pool_status(pool), default_queue_related(pool),
 --           publish_queue(pool, queue, verb, payload), publish_queue_status(pool, queue), forget(resource_id),
---           set_paused(key, record, is_paused), change_pool(pool, changes), change_queue(pool, queue, changes),
---           free_priority(pool), make_room(pool, priority, mover), refuse_room(command_id, pool, priority)
--- COST      O(fields), make_room O(shifted queues * log queues), free_priority O(queues)
--- RULE      services.pool_registry.rules.place_priority
+--           write(key, record, fields), set_paused(key, record, is_paused), differing(record, changes),
+--           updates_json(record, fields), change_pool(pool, changes), change_queue(pool, queue, changes)
+-- COST      O(fields)
+-- RULE      none
 
 local STATUS_VERBS = { READY = 'ready', NOT_READY = 'not-ready', PAUSED = 'paused' }
 
@@ -55,21 +54,36 @@ local function set_paused(key, record, is_paused)
   return true
 end
 
--- Writes what differs and returns the payload of the `updated` event, or nil when nothing does.
-local function apply(key, record, changes)
-  local names, updates, fields = {}, {}, {}
+-- Those of the changes, a list of names and JSON texts in turn, that differ from the record.
+local function differing(record, changes)
+  local fields = {}
   for index = 1, #changes, 2 do
-    local name, to = changes[index], changes[index + 1]
-    if record[name] ~= to then
-      table.insert(names, '"' .. name .. '"')
-      table.insert(updates, '"' .. name .. '":{"from":' .. record[name] .. ',"to":' .. to .. '}')
-      table.insert(fields, name)
-      table.insert(fields, to)
+    if record[changes[index]] ~= changes[index + 1] then
+      table.insert(fields, changes[index])
+      table.insert(fields, changes[index + 1])
     end
   end
-  if #names == 0 then return nil end
-  write(key, record, fields)
+  return fields
+end
+
+-- The payload of the `updated` event for fields that differ; asked before they are written.
+local function updates_json(record, fields)
+  local names, updates = {}, {}
+  for index = 1, #fields, 2 do
+    local name = fields[index]
+    table.insert(names, '"' .. name .. '"')
+    table.insert(updates, '"' .. name .. '":{"from":' .. record[name] .. ',"to":' .. fields[index + 1] .. '}')
+  end
   return '{"updated_fields":[' .. table.concat(names, ',') .. '],"updates":{' .. table.concat(updates, ',') .. '}}'
+end
+
+-- Writes what differs and returns the payload of the `updated` event, or nil when nothing does.
+local function apply(key, record, changes)
+  local fields = differing(record, changes)
+  if #fields == 0 then return nil end
+  local payload = updates_json(record, fields)
+  write(key, record, fields)
+  return payload
 end
 
 -- changes is a list of names and JSON texts in turn; returns whether anything differed.
@@ -86,37 +100,4 @@ local function change_queue(pool, queue, changes)
   if payload then publish_queue(pool, queue, 'updated', payload) end
   if queue.priority ~= before then redis.call('ZADD', key_pool_queues(pool.id), queue.priority, queue.id) end
   return payload ~= nil
-end
-
-local function free_priority(pool)
-  local free = 1
-  local taken = redis.call('ZRANGE', key_pool_queues(pool.id), 0, -1, 'WITHSCORES')
-  for index = 2, #taken, 2 do
-    if tonumber(taken[index]) > free then break end
-    free = free + 1
-  end
-  return free
-end
-
--- Shifts the unbroken run of taken numbers that begins at priority up by one; the place of the mover, a queue id, is free. False,
--- and nothing is changed, where the last of them would pass the largest number a queue can have.
-local function make_room(pool, priority, mover)
-  local holders, at = {}, tonumber(priority)
-  while true do
-    local id = redis.call('ZRANGEBYSCORE', key_pool_queues(pool.id), at, at)[1]
-    if not id or id == mover then break end
-    table.insert(holders, id)
-    at = at + 1
-  end
-  if at > MAX_PRIORITY then return false end
-  for index, id in ipairs(holders) do
-    change_queue(pool, read_record(key_queue(id), id),
-      { 'priority', string.format('%.0f', tonumber(priority) + index) })
-  end
-  return true
-end
-
-local function refuse_room(command_id, pool, priority)
-  return refuse(command_id, 'conflict', 'pool ' .. pool.name .. ' has no room at priority ' .. priority ..
-    ': the queues there would be shifted past the largest number, ' .. MAX_PRIORITY, 'choose a smaller number')
 end

@@ -40,11 +40,11 @@ local function give_back(pool_id, worker, living_boot, reason, retention, kept)
       if fate ~= 'keep' then
         release_run(run)
         claim_expired(run, reason)
+        local what = "Worker '" .. worker .. "' was lost (" .. reason .. ')'
         if fate == 'requeue' then
-          put_back_run(run, "Worker '" .. worker .. "' was lost (" .. reason .. '); returned to its queue', retention)
-        else
-          finish_run(run, fate, "Worker '" .. worker .. "' was lost (" .. reason .. ')', string.format('%.0f', now_ms),
-            retention)
+          put_back_run(run, what .. '; returned to its queue', retention)
+        elseif fate ~= 'CRASHED' or not retry_run(run, what) then
+          finish_run(run, fate, what, string.format('%.0f', now_ms), retention)
           redis.call('HDEL', key_run(run.id), 'token')
         end
         taken = taken + 1

@@ -1,0 +1,47 @@
+-- cancel_runs: Cancel runs: at once what waits, through its worker what is in flight.
+--
+-- KEYS      events       STREAM  the partition's events
+-- ARGV      message      why, for the events and the runs
+-- ARGV      force        '1': do not wait for workers
+-- ARGV      patience     ms after which a run in flight is called CANCELLED whether its worker has answered or not
+-- ARGV      retention    seconds a finished run is kept
+-- ARGV      kept         how many finished runs a pool keeps
+-- ARGV      ...runs      ids of runs
+-- USES      pool queue
+-- INCLUDES  clock events runs parking slots stopping
+-- RETURNS   {for every run 'cancelled', 'cancelling', 'unknown' or the state in which it had ended; names of pools with free slots}
+-- COST      O(log runs) a run
+-- RULE      rules.cancelled
+local _ = events
+local freed = {}
+
+local function cancel(run)
+  if not run then return 'unknown' end
+  if run.state == 'CANCELLED' then return 'cancelled' end
+  if is_terminal(run.state) then return run.state end
+  if run.state == 'SCHEDULED' then
+    run.pool_id = redis.call('HGET', key_queue(run.queue_id), 'pool_id')
+    -- Its queue was deleted: it is cancelled with everything that waits there, just now.
+    if not run.pool_id then return 'cancelling' end
+    leave_queue(run)
+    finish_run(run, 'CANCELLED', message, string.format('%.0f', now_ms), retention)
+    return 'cancelled'
+  end
+  if force ~= '1' then
+    stop_run(run, now_ms + tonumber(patience), message)
+    return 'cancelling'
+  end
+  take_away(run, message, retention)
+  freed[redis.call('HGET', key_pool(run.pool_id), 'name') or ''] = true
+  return 'cancelled'
+end
+
+local answers = {}
+for index = runs_from, #ARGV do answers[#answers + 1] = cancel(read_run(ARGV[index])) end
+settle(retention, kept)
+send_stops()
+local names = {}
+for name in pairs(freed) do
+  if name ~= '' then names[#names + 1] = cjson.decode(name) end
+end
+return { answers, names }

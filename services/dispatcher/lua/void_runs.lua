@@ -1,0 +1,29 @@
+-- void_runs: Remove future runs that their schedule, as it is defined now, would not make.
+--
+-- KEYS      events         STREAM  the partition's events
+-- ARGV      deployment_id  uuid of the deployment; one that has moved to another partition is not defined here any more
+-- ARGV      message        why, for the events
+-- ARGV      skip           how many runs were left alone by earlier calls
+-- ARGV      max_runs       how many are looked at in this call
+-- USES      deployment deployment_waiting
+-- INCLUDES  clock events runs parking slots admission
+-- RETURNS   {runs removed, runs left alone}; both 0 means that there are no more
+-- COST      O(log waiting) a run
+-- RULE      rules.is_void
+local _ = events
+local about = redis.call('HMGET', key_deployment(deployment_id), 'revision', 'revised_ms')
+local since = about[2] or string.format('%.0f', now_ms)
+local found = redis.call('ZRANGEBYSCORE', key_deployment_waiting(deployment_id), '(' .. since, '+inf', 'LIMIT', tonumber(skip),
+  tonumber(max_runs))
+local removed = 0
+for _, run_id in ipairs(found) do
+  local run = read_run(run_id)
+  if not run then
+    redis.call('ZREM', key_deployment_waiting(deployment_id), run_id)
+    removed = removed + 1
+  elseif run.state == 'SCHEDULED' and run.auto and run.auto:match('^%S+ (%d+)') ~= about[1] then
+    void_run(run, message)
+    removed = removed + 1
+  end
+end
+return { removed, #found - removed }

@@ -1,0 +1,95 @@
+-- admission: Decide whether a run whose turn has come may be handed out, as far as its deployment and its schedule are concerned.
+--
+-- USES      deployment deployment_in_flight deployment_waiting idempotency run
+-- CONSTANTS MISSED_AFTER_MS
+-- RETURNS   admit(run, queue_id, due_ms, retention) -> 'go' | 'gone' (it waits here no more) | 'stays', hold(run), void_run(run, message)
+-- COST      O(1) a run, O(later runs of its deployment) for one that catches up only the latest
+-- RULE      services.dispatcher.rules.admission
+
+local deployments_ = {}
+local function deployment_named(id)
+  if not deployments_[id] then
+    local about = redis.call('HMGET', key_deployment(id), 'concurrency_limit', 'collision_strategy', 'revision', 'revised_ms')
+    deployments_[id] = { limit = tonumber(about[1] or ''), cancels_new = about[2] == '"cancel_new"', revision = about[3],
+      revised_ms = tonumber(about[4] or ''), held = redis.call('ZCARD', key_deployment_in_flight(id)) }
+  end
+  return deployments_[id]
+end
+
+-- It takes a slot of its deployment.
+local function hold(run)
+  redis.call('ZREM', key_deployment_waiting(run.deployment_id), run.id)
+  redis.call('ZADD', key_deployment_in_flight(run.deployment_id), now_ms, run.id)
+  local deployment = deployment_named(run.deployment_id)
+  deployment.held = deployment.held + 1
+end
+
+-- Remove a run that its schedule would not make any more: nobody has seen anything of it but its place in a preview, so after its
+-- last event no record stays. Its key is free again: a schedule that is resumed makes the same run anew.
+local function void_run(run, message)
+  leave_queue(run)
+  move_run(run, 'SCHEDULED', 'CANCELLED', message)
+  redis.call('DEL', key_run(run.id))
+  if run.key then redis.call('DEL', key_idempotency(run.key)) end
+end
+
+-- Of a schedule: its id and the revision and policy it was made under; nil for a run somebody submitted.
+local function scheduled_by(run)
+  if not run.auto then return nil end
+  return run.auto:match('^(%S+) (%d+) (%S+)$')
+end
+
+-- Changed or paused since, and at that time still in the future. The definition of a deleted deployment is not there.
+local function is_void(run, due_ms)
+  local _, revision = scheduled_by(run)
+  if not revision then return false end
+  local deployment = deployment_named(run.deployment_id)
+  return deployment.revision and deployment.revision ~= revision and due_ms > deployment.revised_ms or false
+end
+
+-- Whether a later run of the same schedule is due already.
+local function is_overtaken(run, schedule, due_ms)
+  local later = redis.call('ZRANGEBYSCORE', key_deployment_waiting(run.deployment_id), '(' .. string.format('%.0f', due_ms), now_ms)
+  for _, other in ipairs(later) do
+    local auto = redis.call('HGET', key_run(other), 'auto')
+    if auto and auto:match('^%S+') == schedule then return true end
+  end
+  return false
+end
+
+-- Why it must not run any more, if its time has been missed; else nil.
+local function missed(run, due_ms)
+  local schedule, _, catch_up = scheduled_by(run)
+  if catch_up == 'latest' and is_overtaken(run, schedule, due_ms) then
+    return 'Missed: a later run of its schedule is due, and only the latest is caught up'
+  end
+  if catch_up == 'none' and now_ms - due_ms > MISSED_AFTER_MS then
+    return 'Missed: its schedule does not catch up'
+  end
+  return nil
+end
+
+local function admit(run, queue_id, due_ms, retention)
+  if not run.deployment_id then return 'go' end
+  if is_void(run, due_ms) then
+    void_run(run, 'Its schedule was changed')
+    return 'gone'
+  end
+  local deployment = deployment_named(run.deployment_id)
+  local full = deployment.limit and deployment.held >= deployment.limit
+  local reason = missed(run, due_ms)
+  if not reason and full and deployment.cancels_new then
+    if due_ms > now_ms then return 'stays' end
+    reason = 'Deployment concurrency limit reached'
+  end
+  if reason then
+    leave_queue(run)
+    finish_run(run, 'CANCELLED', reason, string.format('%.0f', now_ms), retention)
+    return 'gone'
+  end
+  if full then
+    park(queue_id, run.deployment_id, run.id, string.format('%.0f', due_ms))
+    return 'gone'
+  end
+  return 'go'
+end
