@@ -28,14 +28,23 @@ class BusWorker:
         slots: how many runs at the same time.
         interval: seconds between heartbeats.
         work_seconds: a run takes a random time up to this.
+        fails: the part of the runs that fail, 0 to 1.
     """
 
     def __init__(
-        self, url: str, pool: str, name: str, *, slots: int = 5, interval: float = 0.5, work_seconds: float = 0.02
+        self,
+        url: str,
+        pool: str,
+        name: str,
+        *,
+        slots: int = 5,
+        interval: float = 0.5,
+        work_seconds: float = 0.02,
+        fails: float = 0,
     ) -> None:
         self._client: Redis = connect(url)
         self._pool, self._name, self._slots = pool, name, slots
-        self._interval, self._work_seconds = interval, work_seconds
+        self._interval, self._work_seconds, self._fails = interval, work_seconds, fails
         self._boot_id = f"{random.getrandbits(64):016x}"
         self._tasks: set[asyncio.Task[None]] = set()
         self.executed: list[str] = []
@@ -99,7 +108,7 @@ class BusWorker:
         await self._report(run, "RUNNING")
         await asyncio.sleep(random.random() * self._work_seconds)
         self.executed.append(run["id"])
-        await self._report(run, "COMPLETED")
+        await self._report(run, "FAILED" if random.random() < self._fails else "COMPLETED")
 
     async def _report(self, run: dict[str, Any], state: str) -> None:
         report = {"run": run["id"], "token": run["token"], "epoch": run["epoch"], "state": state, "started_ms": 1}

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 ALLOWED = {
     None: {"SCHEDULED"},
     "SCHEDULED": {"PENDING", "CANCELLED"},
-    "PENDING": {"RUNNING", "SCHEDULED", "CRASHED", "FAILED", "CANCELLED"},
-    "RUNNING": {"COMPLETED", "FAILED", "CRASHED", "CANCELLED", "SCHEDULED"},
+    "PENDING": {"RUNNING", "SCHEDULED", "CRASHED", "FAILED", "CANCELLING", "CANCELLED"},
+    "RUNNING": {"COMPLETED", "FAILED", "CRASHED", "CANCELLING", "CANCELLED", "SCHEDULED"},
+    "CANCELLING": {"COMPLETED", "CANCELLED"},
 }
 
 
@@ -29,12 +30,15 @@ class History:
     Args:
         pool_limit: None for no limit.
         queues: name -> (priority, limit).
+        deployments: name -> limit; runs of others belong to none.
     """
 
     pool_limit: int | None
     queues: Mapping[str, tuple[int, int | None]]
+    deployments: Mapping[str, int | None] = field(default_factory=dict)
     states: dict[str, str] = field(default_factory=dict)
     queue_of: dict[str, str] = field(default_factory=dict)
+    deployment_of: dict[str, str] = field(default_factory=dict)
     seqs: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     ids: Counter[str] = field(default_factory=Counter)
     peak: Counter[str] = field(default_factory=Counter)
@@ -52,6 +56,12 @@ class History:
         """Runs in flight now, of one queue or of all."""
         return sum(
             state in IN_FLIGHT and queue in (None, self.queue_of[run_id]) for run_id, state in self.states.items()
+        )
+
+    def held_by(self, deployment: str) -> int:
+        """Runs of a deployment in flight now."""
+        return sum(
+            state in IN_FLIGHT and self.deployment_of.get(run) == deployment for run, state in self.states.items()
         )
 
     def unfinished(self, accepted: Sequence[str]) -> list[str]:
@@ -75,7 +85,10 @@ class History:
         run_id = event["resource"]["prefect.resource.id"].removeprefix("prefect.flow-run.")
         to = event["resource"]["prefect.state-type"]
         before = self.states.get(run_id)
-        self.queue_of[run_id] = event["related"][0]["prefect.resource.name"]
+        related = {one.get("prefect.resource.role"): one["prefect.resource.name"] for one in event["related"]}
+        self.queue_of[run_id] = related["work-queue"]
+        if "deployment" in related:
+            self.deployment_of[run_id] = related["deployment"]
         if to not in ALLOWED.get(before, set()):
             self.violations.append(f"run {run_id}: {before} -> {to}")
         if to == "PENDING":
@@ -88,9 +101,16 @@ class History:
         """Nothing of a lower queue goes out while a higher one has something that could."""
         mine = self.queues[self.queue_of[run_id]][0]
         for queue, (priority, limit) in self.queues.items():
-            waits = any(state == "SCHEDULED" and self.queue_of[other] == queue for other, state in self.states.items())
+            waits = any(self._could_go(other) and self.queue_of[other] == queue for other in self.states)
             if priority < mine and waits and (limit is None or self.held(queue) < limit):
                 self.violations.append(f"run {run_id} of {self.queue_of[run_id]} before waiting work of {queue}")
+
+    def _could_go(self, run_id: str) -> bool:
+        """Whether it waits, and not for its deployment's limit."""
+        limit = self.deployments.get(self.deployment_of.get(run_id, ""))
+        return self.states[run_id] == "SCHEDULED" and (
+            limit is None or self.held_by(self.deployment_of[run_id]) < limit
+        )
 
     def _check_limits(self, queue: str) -> None:
         in_pool, in_queue = self.held(), self.held(queue)
@@ -101,3 +121,8 @@ class History:
             self.violations.append(f"{in_pool} in flight in the pool, limit {self.pool_limit}")
         if limit is not None and in_queue > limit:
             self.violations.append(f"{in_queue} in flight in {queue}, limit {limit}")
+        for deployment, most in self.deployments.items():
+            held = self.held_by(deployment)
+            self.peak[deployment] = max(self.peak[deployment], held)
+            if most is not None and held > most:
+                self.violations.append(f"{held} in flight of deployment {deployment}, limit {most}")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.system
 
-NAMES = ["redis", "pool-registry", "heartbeat-monitor", "dispatcher", "worker"]
+NAMES = ["redis", "pool-registry", "heartbeat-monitor", "dispatcher", "scheduler", "worker"]
 BACK_WITHIN_SECONDS = 10.0
 
 
@@ -43,7 +43,7 @@ async def test_up_runs_everything_says_so_and_stops_cleanly_on_ctrl_c(up: Up) ->
     assert unknown.returncode == 1
     assert "it runs dispatcher, heartbeat-monitor" in unknown.stdout
 
-    submitted = up.run("flow-run", "submit", "--pool", "default", "--command", "echo hello", "--wait")
+    submitted = up.run("flow-run", "submit", "--pool", "local", "--command", "echo hello", "--wait")
     assert submitted.returncode == 0, submitted.stderr
 
     family = descendants(up.process.pid)
@@ -88,7 +88,7 @@ async def test_every_child_killed_with_9_is_back_and_ready_within_ten_seconds(up
             return up.run("health").returncode == 0
 
         await wait_until(back, what=f"{name} to be back", timeout=BACK_WITHIN_SECONDS)
-    submitted = up.run("flow-run", "submit", "--pool", "default", "--command", "echo again", "--wait")
+    submitted = up.run("flow-run", "submit", "--pool", "local", "--command", "echo again", "--wait")
     assert submitted.returncode == 0, submitted.stderr
 
 
@@ -128,7 +128,14 @@ async def test_an_external_redis_is_used_and_left_alone(tmp_path: Path, redis_ur
     one = Up(tmp_path / "home", "--dispatchers", "2", PENSTOCK_REDIS_URL=redis_url)
     try:
         await one.wait_ready()
-        assert list(one.pids()) == ["pool-registry", "heartbeat-monitor", "dispatcher", "dispatcher-2", "worker"]
+        assert list(one.pids()) == [
+            "pool-registry",
+            "heartbeat-monitor",
+            "dispatcher",
+            "dispatcher-2",
+            "scheduler",
+            "worker",
+        ]
         assert one.interrupt() == 0, one.printed
     finally:
         one.clean_up()

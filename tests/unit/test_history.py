@@ -9,22 +9,23 @@ from tests.system.history import History
 QUEUES = {"high": (1, 1), "low": (2, None)}
 
 
-def moved(run: str, queue: str, to: str, seq: int) -> dict[str, Any]:
+def moved(run: str, queue: str, to: str, seq: int, deployment: str = "") -> dict[str, Any]:
+    of = [{"prefect.resource.role": "deployment", "prefect.resource.name": deployment}] if deployment else []
     return {
         "id": f"{run}-{seq}",
         "event": f"prefect.flow-run.{to.title()}",
         "resource": {"prefect.resource.id": f"prefect.flow-run.{run}", "prefect.state-type": to},
-        "related": [{"prefect.resource.name": queue}],
+        "related": [*of, {"prefect.resource.role": "work-queue", "prefect.resource.name": queue}],
         "seq": seq,
     }
 
 
 def check(*events: dict[str, Any], pool_limit: int | None = 2) -> History:
-    return History(pool_limit, QUEUES).replay(events)
+    return History(pool_limit, QUEUES, {"demo": 1}).replay(events)
 
 
-def life(run: str, queue: str, *states: str) -> list[dict[str, Any]]:
-    return [moved(run, queue, state, seq) for seq, state in enumerate(states, 1)]
+def life(run: str, queue: str, *states: str, deployment: str = "") -> list[dict[str, Any]]:
+    return [moved(run, queue, state, seq, deployment) for seq, state in enumerate(states, 1)]
 
 
 def test_a_good_life_breaks_nothing() -> None:
@@ -69,3 +70,25 @@ def test_a_lower_run_passes_a_higher_one_that_its_limit_blocks() -> None:
 
 def test_a_run_without_an_end_is_seen() -> None:
     assert check(*life("a", "low", "SCHEDULED", "PENDING")).unfinished(["a", "never"]) == ["a", "never"]
+
+
+def test_a_passed_limit_of_a_deployment_is_seen() -> None:
+    runs = [event for run in "ab" for event in life(run, "low", "SCHEDULED", "PENDING", deployment="demo")]
+    assert check(*runs).violations == ["2 in flight of deployment demo, limit 1"]
+
+
+def test_a_run_that_is_being_cancelled_still_holds_its_slots() -> None:
+    first = life("a", "low", "SCHEDULED", "PENDING", "CANCELLING", deployment="demo")
+    second = life("b", "low", "SCHEDULED", "PENDING", deployment="demo")
+    assert check(*first, *second).violations == ["2 in flight of deployment demo, limit 1"]
+
+
+def test_a_lower_run_passes_a_higher_one_that_its_deployment_blocks() -> None:
+    held = life("a", "low", "SCHEDULED", "PENDING", deployment="demo")
+    blocked = life("b", "high", "SCHEDULED", deployment="demo")
+    assert check(*held, *blocked, *life("c", "low", "SCHEDULED", "PENDING")).violations == []
+
+
+def test_a_run_that_is_being_cancelled_cannot_run_again() -> None:
+    states = ("SCHEDULED", "PENDING", "CANCELLING", "SCHEDULED")
+    assert "CANCELLING -> SCHEDULED" in check(*life("a", "low", *states)).violations[0]
