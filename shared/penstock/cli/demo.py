@@ -21,7 +21,8 @@ from penstock.cli.demo_files import DemoFiles
 from penstock.cli.demo_history import History, Lane
 from penstock.cli.installation import Installation
 from penstock.cli.supervisor import stop_on_signals
-from penstock.client import NewRun, Penstock
+from penstock.client import Penstock
+from penstock.client.deployed import deployed_run
 from penstock.errors import Unavailable
 from penstock.settings import Settings
 
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TextIO
 
+    from penstock.contracts.deployments import Deployment
+
 POOL: Final = "demo"
+FLOW: Final = "summarize"
 POOL_LIMIT: Final = 5
 QUEUES: Final = (("critical", 1, 1), ("high", 5, 3), ("low", 10, None))
 """Name, priority, limit: the example of the work pool documentation."""
@@ -63,6 +67,7 @@ class Demo:
         self._later = _names("critical-late", few)
         self._names = [name for wave in (*self._first, self._later) for name in wave]
         self._ids: list[str] = []
+        self._deployments: dict[str, Deployment] = {}
 
     async def run(self) -> list[str]:
         """Start everything, submit, watch until all runs have ended.
@@ -88,8 +93,13 @@ class Demo:
         await penstock.create_pool(
             self._pool, concurrency_limit=POOL_LIMIT, on_worker_lost="requeue", max_attempts=MAX_ATTEMPTS
         )
+        # In somebody's Redis a deployment of this name may be theirs.
+        flow = FLOW if self._pool == POOL else f"{FLOW}-{self._pool}"
         for name, priority, limit in QUEUES:
             await penstock.create_queue(self._pool, name, priority=priority, concurrency_limit=limit)
+            self._deployments[name] = await penstock.create_deployment(
+                f"{flow}/{name}", pool=self._pool, queue=name, entrypoint=self._files.entrypoint, overwrite=True
+            )
 
     async def _watch(self, penstock: Penstock) -> None:
         total = len(self._names)
@@ -111,11 +121,8 @@ class Demo:
         self._ids += await penstock.submit_runs(
             self._pool,
             [
-                NewRun(
-                    name=name,
-                    queue=name.split("-")[0],
-                    entrypoint=self._files.entrypoint,
-                    parameters=self._files.parameters(name),
+                deployed_run(
+                    self._deployments[name.split("-")[0]], run_name=name, parameters=self._files.parameters(name)
                 )
                 for name in names
             ],
