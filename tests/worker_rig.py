@@ -10,12 +10,21 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import psutil
 
 from penstock import keys
 from penstock.bus.entries import entry_fields
 from penstock.bus.health import Health
 from penstock.contracts.runs import new_run_id
-from penstock.contracts.workers import AcceptWorker, AssignedRun, AssignRuns, RevokedRun, RevokeRuns
+from penstock.contracts.workers import (
+    AcceptWorker,
+    AssignedRun,
+    AssignRuns,
+    RevokedRun,
+    RevokeRuns,
+    StoppedRun,
+    StopRuns,
+)
 from penstock.worker.console import Console
 from penstock.worker.identity import Identity
 from penstock.worker.process import ProcessType
@@ -121,6 +130,9 @@ class Rig:
     async def revoke(self, *runs: AssignedRun) -> None:
         await self.send(RevokeRuns(runs=[RevokedRun(id=run.id, epoch=run.epoch) for run in runs]))
 
+    async def cancel(self, *runs: AssignedRun) -> None:
+        await self.send(StopRuns(runs=[StoppedRun(id=run.id, epoch=run.epoch) for run in runs]))
+
     async def reports(self, run: AssignedRun | None = None) -> list[dict[str, Any]]:
         messages = await read_messages(self.client, "dispatch")
         found = [report for message in messages for report in message.get("reports", ())]
@@ -148,8 +160,26 @@ class Rig:
         entries = await read_messages(self.client, "logs", run.id)
         return [(line["source"], line["text"]) for entry in entries for line in entry["lines"]]
 
+    async def printed(self, run: AssignedRun, text: str) -> bool:
+        return any(line == text for _, line in await self.output(run))
+
+    async def inbox_empty(self) -> bool:
+        return await self.inbox_length() == 0
+
     async def inbox_length(self) -> int:
         return int(await self.client.xlen(keys.key(0, "inbox", INBOX)))
+
+    async def pids(self, run: AssignedRun, count: int) -> list[int]:
+        """Wait until a run has printed so many process ids."""
+
+        async def look() -> list[int] | None:
+            lines = [text for source, text in await self.output(run) if source == "stdout"]
+            return [int(line) for line in lines] if len(lines) >= count else None
+
+        return list(await wait_until(look, what=f"{count} process ids of {run.name}"))
+
+    async def holds(self, count: int) -> bool:
+        return self.worker._hands.count == count
 
     async def stop(self) -> None:
         """End at once, whatever runs."""
@@ -169,6 +199,14 @@ async def working(client: Redis, **options: Any) -> AsyncIterator[Rig]:
         yield rig
     finally:
         await rig.stop()
+
+
+async def gone(pid: int) -> bool:
+    """Whether a process has ended."""
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def claim(due_in_seconds: float = 0, **spec: Any) -> AssignedRun:

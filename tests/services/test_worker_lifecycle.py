@@ -118,12 +118,15 @@ async def test_a_newer_claim_of_the_same_run_replaces_the_older(client: Redis) -
         ]
 
 
-async def test_a_newer_claim_begins_when_the_older_one_s_process_is_over(client: Redis) -> None:
+@pytest.mark.parametrize("revoked", [False, True])
+async def test_a_newer_claim_begins_when_the_older_one_s_process_is_over(client: Redis, revoked: bool) -> None:
     kind = SlowToDie()
     async with working(client, kind=kind) as rig:
         old = claim(command="x")
         await rig.assign(old)
         await rig.report(old, "RUNNING")
+        if revoked:
+            await rig.revoke(old)
         await rig.assign(old.model_copy(update={"token": "new", "epoch": 2}))
         await wait_until(partial(kind.has, "began 2"), what="the second execution")
         assert kind.happened == ["began 1", "killed 1", "over 1", "began 2"]
@@ -430,7 +433,8 @@ async def test_a_worker_killed_with_9_leaves_no_process_behind(
     await rig.adopt()
     pids = tmp_path / "pids"
     (tmp_path / "flow.py").write_text("import time\ndef sleep():\n    time.sleep(60)\n")
-    command = claim(command=["sh", "-c", f"sleep 60 & echo $! > {pids}.new; mv {pids}.new {pids}; wait"])
+    begin = f"sleep 60 & echo $! > {pids}.new; setsid sleep 60 & mv {pids}.new {pids}; wait"
+    command = claim(command=["sh", "-c", begin])
     function = claim(entrypoint=f"{tmp_path}/flow.py:sleep")
     waiting = claim(due_in_seconds=60, command="true")
     await rig.assign(command, function, waiting)
@@ -440,19 +444,25 @@ async def test_a_worker_killed_with_9_leaves_no_process_behind(
 
     async def all_there() -> list[psutil.Process] | None:
         found = psutil.Process(process.pid).children(recursive=True)
-        return found if len(found) == 5 else None
+        sleeping = [child for child in found if child.name() == "sleep"]
+        return found if len(found) == 6 and len(sleeping) == 2 else None
 
-    family = await wait_until(all_there, what="guardian, three children and a grandchild")
+    family = await wait_until(
+        all_there, what="guardian, three children, a grandchild in its group and one that left it"
+    )
+    grandchildren = [member for member in family if member.name() == "sleep"]
+    assert len({os.getpgid(member.pid) for member in grandchildren}) == 2
     if not guarded:
         # Without the guardian the kernel still ends the children.
         next(member for member in family if "guardian.py" in " ".join(member.cmdline())).kill()
-        family = [member for member in family if member.pid != int(pids.read_text())]
+        family = [member for member in family if member not in grandchildren]
     process.kill()
     await process.communicate()
     for member in family:
         await wait_until(partial(_gone, member.pid), what=f"the end of {member}", timeout=5)
     if not guarded:
-        os.kill(int(pids.read_text()), signal.SIGKILL)
+        for member in grandchildren:
+            member.kill()
 
 
 async def test_the_healthcheck_tells_live_and_ready_apart(client: Redis) -> None:

@@ -243,17 +243,57 @@ async def test_a_missing_file_is_named(client: Redis, tmp_path: Path) -> None:
     [
         ("def main(:\n", "SyntaxError: invalid syntax"),
         ("import nowhere_at_all", "ModuleNotFoundError: No module named"),
+        ("x = 1\nraise ValueError('at import')", "ValueError: at import"),
+        ("import sys\nsys.exit(3)", "SystemExit: 3"),
+        ("import sys\nsys.exit()", "SystemExit"),
+        ("def deep():\n    deep()\ndeep()", "RecursionError: maximum recursion depth exceeded"),
     ],
 )
-async def test_a_file_that_cannot_be_loaded_is_failed(client: Redis, tmp_path: Path, source: str, message: str) -> None:
+async def test_a_file_that_cannot_be_loaded_is_failed_with_its_traceback_and_the_worker_goes_on(
+    client: Redis, tmp_path: Path, source: str, message: str
+) -> None:
     (tmp_path / "broken.py").write_text(source)
     async with working(client) as rig:
-        run = claim(entrypoint=f"{tmp_path}/broken.py:main")
+        run, after = claim(entrypoint=f"{tmp_path}/broken.py:main"), claim(command="true")
         await rig.assign(run)
         report = await rig.report(run)
         assert report["state"] == "FAILED"
         assert report["message"].startswith(f"Cannot load {tmp_path}/broken.py: {message}")
         assert report["started_ms"] is None
+        trace = [text for source, text in await rig.output(run) if source == "stderr"]
+        assert f'File "{tmp_path}/broken.py", line' in "\n".join(trace)
+        assert trace[-1].startswith(message.partition(" ")[0])
+        await rig.assign(after)
+        await rig.completed(after)
+
+
+@pytest.mark.parametrize("status", [0, 5])
+async def test_a_file_that_ends_the_process_before_its_function_is_called_is_failed(
+    client: Redis, tmp_path: Path, status: int
+) -> None:
+    (tmp_path / "rude.py").write_text(f"import os\nos._exit({status})\ndef main():\n    pass\n")
+    async with working(client) as rig:
+        run, after = claim(entrypoint=f"{tmp_path}/rude.py:main"), claim(command="true")
+        await rig.assign(run)
+        report = await rig.report(run)
+        assert report["state"] == "FAILED"
+        assert report["message"] == f"Process exited with status {status} before the function was called"
+        await rig.assign(after)
+        await rig.completed(after)
+
+
+@pytest.mark.parametrize("entrypoint", ["nowhere.py:main", "etl.py:missing"])
+async def test_what_is_missing_is_in_the_output_too_and_the_worker_goes_on(
+    client: Redis, flows: Path, entrypoint: str
+) -> None:
+    async with working(client) as rig:
+        run, after = claim(entrypoint=f"{flows.parent}/{entrypoint}"), claim(command="true")
+        await rig.assign(run)
+        report = await rig.report(run)
+        assert report["state"] == "FAILED"
+        assert await rig.output(run) == [("stderr", report["message"])]
+        await rig.assign(after)
+        await rig.completed(after)
 
 
 async def test_a_file_named_like_a_module_of_python_shadows_nothing(client: Redis, tmp_path: Path) -> None:

@@ -7,20 +7,23 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from penstock.contracts.logs import LogLine, RunLog
 from penstock.contracts.runs import MAX_MESSAGE_LENGTH, RunSpec, new_run_id
+from penstock.contracts.workers import AssignedRun
 from penstock.errors import BadSettings
 from penstock.worker.clock import RedisClock, backoff
-from penstock.worker.console import MAX_LINES, Console
+from penstock.worker.console import MAX_CHARACTERS, MAX_LINES, Console
 from penstock.worker.environment import environment, instruction
+from penstock.worker.held import Held, cancelled
 from penstock.worker.identity import default_name
 from penstock.worker.job import CannotStart, Job, Outcome
-from penstock.worker.output import MAX_LINE_BYTES, LineSplitter
-from penstock.worker.process import Said, judge
+from penstock.worker.lines import LINE_BYTES, MAX_LINE_BYTES, LineSplitter, printed_bytes, stored_bytes
 from penstock.worker.reports import cut_message
 from penstock.worker.settings import WorkerSettings
+from penstock.worker.verdict import Said, brought_about, judge
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,11 +36,13 @@ def job(**spec: object) -> Job:
 @pytest.mark.parametrize(
     ("status", "said", "state", "message"),
     [
-        (0, Said(), "COMPLETED", ""),
-        (0, Said(completed=True), "COMPLETED", ""),
+        (0, Said(1), "COMPLETED", ""),
+        (0, Said(1, completed=True), "COMPLETED", ""),
         (1, Said(failed="why"), "FAILED", "why"),
-        (0, Said(failed="why"), "FAILED", "why"),
-        (3, Said(), "CRASHED", "Process exited with status 3"),
+        (0, Said(1, failed="why"), "FAILED", "why"),
+        (3, Said(1), "CRASHED", "Process exited with status 3"),
+        (3, Said(), "FAILED", "Process exited with status 3 before the function was called"),
+        (0, Said(), "FAILED", "Process exited with status 0 before the function was called"),
         (-9, Said(), "CRASHED", "Process was killed by signal 9 (SIGKILL)"),
         (
             -11,
@@ -102,6 +107,8 @@ def test_a_command_is_split_like_a_shell_would_and_a_list_is_left_alone() -> Non
 
 
 @given(st.lists(st.binary(max_size=50)))
+@example([b"a\r", b"\nb\r\nc\r\r\n\r"])
+@example([b"\xc3", b"\xbc\n"])
 def test_lines_do_not_depend_on_how_the_bytes_arrived(chunks: list[bytes]) -> None:
     whole = b"".join(chunks)
     expected = [line.removesuffix(b"\r").decode(errors="replace") for line in whole.split(b"\n")]
@@ -128,6 +135,78 @@ def test_a_line_without_end_is_cut_and_its_rest_skipped() -> None:
 def _lines(chunks: Iterable[bytes]) -> list[str]:
     splitter = LineSplitter()
     return [*(line for chunk in chunks for line in splitter.feed(chunk)), *splitter.end()]
+
+
+def test_what_is_missing_of_long_lines_is_counted() -> None:
+    splitter = LineSplitter()
+    for chunk in (b"x" * 10_000, b"y" * 500, b"z\nshort\n" + b"a" * 9000 + b"\n", b"b" * 8193):
+        splitter.feed(chunk)
+    splitter.end()
+    assert (splitter.cut_lines, splitter.cut_bytes) == (3, 10_501 - 8192 + 9000 - 8192 + 1)
+
+
+@pytest.mark.parametrize(
+    ("lines", "size"),
+    [([], 0), ([""], 1), (["a", "b"], 4), (["ü"], 3), (["a\ufffdb"], 4), (["\x00\x1b[0m"], 6), (["\ud800"], 2)],
+)
+def test_bytes_are_counted_as_they_were_printed(lines: list[str], size: int) -> None:
+    assert printed_bytes(lines) == size
+
+
+def test_a_line_costs_what_it_takes_as_json() -> None:
+    assert stored_bytes("abc") == LINE_BYTES + 5
+    assert stored_bytes("\0" * 10) == LINE_BYTES + 62
+    stored = RunLog(run="r", lines=[LogLine(at_ms=1_795_306_549_281, source="stdout", text="")]).model_dump_json()
+    assert len(stored) - len(RunLog(run="r", lines=[]).model_dump_json()) <= LINE_BYTES
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "stopped_ms", "told"),
+    [
+        (-15, Said(1), 5, True),
+        (0, Said(1), 5, True),
+        (143, Said(1), 5, True),
+        (-15, Said(1), None, False),
+        (0, Said(1, completed=True, last_ms=9), 5, False),
+        (-15, Said(1, completed=True, last_ms=4), 5, True),
+        (1, Said(1, failed="x", last_ms=4), 5, False),
+        (1, Said(1, failed="x", last_ms=5), 5, True),
+    ],
+)
+def test_whether_a_run_ended_because_it_was_told_to(
+    status: int, said: Said, stopped_ms: int | None, told: bool
+) -> None:
+    assert brought_about(status, said, stopped_ms) is told
+
+
+CLAIM = AssignedRun(id="r", name="n", token="t", epoch=1, queue="q", due_ms=1, spec={})
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state"),
+    [
+        (Outcome("COMPLETED", "m"), "COMPLETED"),
+        (Outcome("COMPLETED", "m", stopped=True), "CANCELLED"),
+        (Outcome("CRASHED", "m"), "CANCELLED"),
+        (Outcome("FAILED", "m"), "CANCELLED"),
+        (Outcome("CRASHED", "m", stopped=False), "CRASHED"),
+        (Outcome("FAILED", "m", stopped=False), "FAILED"),
+        (None, "CANCELLED"),
+    ],
+)
+def test_a_worker_type_that_cannot_tell_has_everything_but_success_called_cancelled(
+    outcome: Outcome | None, state: str
+) -> None:
+    held = Held(CLAIM, execution=object(), asked_at=1.0)  # type: ignore[arg-type]
+    said = "m" if state != "CANCELLED" else "Flow run was cancelled. It ended after SIGTERM."
+    assert cancelled(held, outcome) == (state, said)
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(30.0004, "30 s"), (0.44, "0.4 s"), (1234.5, "1234.5 s")])
+def test_a_cancelled_run_says_how_it_was_ended(seconds: float, words: str) -> None:
+    assert cancelled(Held(CLAIM), None)[1] == "Flow run was cancelled. It had not begun."
+    held = Held(CLAIM, asked_at=1.0, killed_after=seconds)
+    assert cancelled(held, None)[1] == f"Flow run was cancelled. It was killed {words} after SIGTERM."
 
 
 def test_redis_time_is_never_estimated_ahead() -> None:
@@ -161,6 +240,8 @@ def test_settings_have_their_documented_defaults(monkeypatch: pytest.MonkeyPatch
     settings = WorkerSettings.read()
     assert (settings.prefetch_seconds, settings.heartbeat_seconds, settings.limit) == (10, 30, 10)
     assert (settings.drain_seconds, settings.health_port) == (30, 8080)
+    assert (settings.cancel_grace_seconds, settings.log_bytes_per_run) == (30, 10 * 1024 * 1024)
+    assert settings.log_retention_seconds == 24 * 3600
 
 
 def test_settings_are_read_from_own_and_common_variables_and_given_values_win(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,6 +259,9 @@ def test_settings_are_read_from_own_and_common_variables_and_given_values_win(mo
     ("name", "value", "message"),
     [
         ("PENSTOCK_WORKER_LIMIT", "0", "PENSTOCK_WORKER_LIMIT='0'"),
+        ("PENSTOCK_WORKER_CANCEL_GRACE_SECONDS", "-1", "PENSTOCK_WORKER_CANCEL_GRACE_SECONDS='-1'"),
+        ("PENSTOCK_WORKER_LOG_BYTES_PER_RUN", "9999", "PENSTOCK_WORKER_LOG_BYTES_PER_RUN='9999'"),
+        ("PENSTOCK_WORKER_LOG_RETENTION_SECONDS", "0", "PENSTOCK_WORKER_LOG_RETENTION_SECONDS='0'"),
         ("PENSTOCK_WORKER_HEARTBEAT_SECONDS", "-1", "PENSTOCK_WORKER_HEARTBEAT_SECONDS='-1'"),
         ("PENSTOCK_WORKER_LIMITS", "1", "unknown variable PENSTOCK_WORKER_LIMITS; did you mean PENSTOCK_WORKER_LIMIT"),
         ("PENSTOCK_REDIS_URL", "http://x", "PENSTOCK_REDIS_URL='http://x'"),
@@ -220,3 +304,13 @@ def test_a_console_nobody_reads_drops_and_counts() -> None:
     lines = written.getvalue().splitlines()
     assert lines[:2] == ["0", "1"]
     assert lines[-1] == "(5 lines were not shown: stdout is read too slowly)"
+
+
+def test_a_console_nobody_reads_keeps_few_long_lines() -> None:
+    written = io.StringIO()
+    console = Console(written)
+    console.say("x" * 8192 for _ in range(1000))
+    console.close()
+    *kept, last = written.getvalue().splitlines()
+    assert len(kept) == MAX_CHARACTERS // 8192 + 1
+    assert last == f"({1000 - len(kept)} lines were not shown: stdout is read too slowly)"

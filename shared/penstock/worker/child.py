@@ -91,7 +91,7 @@ def load(path: str, function: str, progress: Progress) -> object:
     sys.modules[name] = module
     try:
         loader.exec_module(module)
-    except Exception as problem:  # noqa: BLE001 - whatever the file does
+    except (Exception, SystemExit) as problem:  # noqa: BLE001 - whatever the file does
         progress.fail(f"Cannot load {path}: {word(problem)}", problem)
     found = getattr(module, function, None)
     if not callable(found):

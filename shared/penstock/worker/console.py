@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 MAX_LINES: Final = 10_000
 """Lines kept for a slow reader (`penstock worker start | less`); heartbeats matter more than further ones."""
+MAX_CHARACTERS: Final = 4_000_000
+"""The same for long lines."""
 
 
 class Console:
@@ -24,17 +26,19 @@ class Console:
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
         self._lines: deque[str] = deque()
+        self._characters = 0
         self._dropped = 0
         self._wake = threading.Condition()
         self._closed = False
         self._thread: threading.Thread | None = None
 
     def say(self, lines: Iterable[str]) -> None:
-        """Queue lines, each without its line break. Past :data:`MAX_LINES` they are dropped and counted."""
+        """Queue lines, each without its line break. What is too much is dropped and counted."""
         with self._wake:
             for line in lines:
-                if len(self._lines) < MAX_LINES:
+                if len(self._lines) < MAX_LINES and self._characters < MAX_CHARACTERS:
                     self._lines.append(line)
+                    self._characters += len(line)
                 else:
                     self._dropped += 1
             if self._thread is None and not self._closed:
@@ -57,7 +61,7 @@ class Console:
                 self._wake.wait_for(lambda: self._lines or self._dropped or self._closed)
                 lines, dropped = list(self._lines), self._dropped
                 self._lines.clear()
-                self._dropped = 0
+                self._dropped = self._characters = 0
                 if not lines and not dropped:
                     return
             if dropped:

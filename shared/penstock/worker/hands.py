@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from pydantic import ValidationError
@@ -13,6 +12,7 @@ from pydantic import ValidationError
 from penstock.bus.delivery import explain
 from penstock.contracts.runs import RunReport, RunSpec
 from penstock.errors import Invalid, Unavailable
+from penstock.worker.held import HANDED_BACK, Held, cancelled
 from penstock.worker.job import CannotStart, Job, Outcome
 from penstock.worker.reports import cut_message
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from penstock.worker.clock import RedisClock
     from penstock.worker.console import Console
     from penstock.worker.identity import Identity
-    from penstock.worker.job import Execution, WorkerType
+    from penstock.worker.job import WorkerType
     from penstock.worker.output import LogShipper
     from penstock.worker.preparation import Preparation
     from penstock.worker.reports import Reporter
@@ -34,31 +34,7 @@ LAST_OUTPUT_SECONDS: Final = 0.5
 """A terminal report waits this long at most for the run's output to be in its log."""
 HAND_BACK_MARGIN_SECONDS: Final = 1.0
 """A prefetched run is handed back only if it is due later than this: it must not begin while it is being killed."""
-HANDED_BACK: Final = "Handed back: the worker is draining"
 NOT_PREPARED: Final = "Handed back: the worker could not read the pool's template"
-
-
-@dataclass(eq=False, slots=True)
-class Held:
-    """One claim.
-
-    ``ending`` says what is reported when its process is over: how it went, that it is handed back, or nothing (the claim
-    is void, or we killed it and the pool's policy decides). ``why_back`` is the reason told with a hand-back.
-    """
-
-    run: AssignedRun
-    execution: Execution | None = None
-    task: asyncio.Task[None] | None = None
-    predecessor: asyncio.Task[None] | None = None
-    started_ms: int | None = None
-    ending: Literal["report", "hand back", "silence"] = "report"
-    why_back: str = HANDED_BACK
-
-    def stop(self, ending: Literal["hand back", "silence"]) -> None:
-        """Kill its process now, or as soon as there is one."""
-        self.ending = ending
-        if self.execution:
-            self.execution.kill()
 
 
 class Hands:
@@ -68,6 +44,7 @@ class Hands:
         identity: whose.
         kind: starts runs.
         limit: how many at the same time, whatever the dispatcher assigns.
+        cancel_grace_seconds: between SIGTERM and SIGKILL of a run that is cancelled.
         preparation: completes what a run specifies.
         clock: says when a run is due.
         reporter: takes the states.
@@ -81,6 +58,7 @@ class Hands:
         identity: Identity,
         kind: WorkerType,
         limit: int,
+        cancel_grace_seconds: float,
         preparation: Preparation,
         clock: RedisClock,
         reporter: Reporter,
@@ -90,6 +68,7 @@ class Hands:
         self._identity = identity
         self._kind = kind
         self._limit = limit
+        self._grace = cancel_grace_seconds
         self._preparation = preparation
         self._clock = clock
         self._reporter = reporter
@@ -113,10 +92,12 @@ class Hands:
 
     def take(self, run: AssignedRun) -> None:
         """Take a claim over. A known one changes nothing; a newer one of the same run replaces the older."""
-        same = [held for held in (*self._running, *self._waiting) if held.run.id == run.id and held.ending == "report"]
+        valid = ("report", "cancel")
+        same = [held for held in (*self._running, *self._waiting) if held.run.id == run.id and held.ending in valid]
         if any(held.run.token == run.token for held in same):
             return
-        predecessor = same[0].task if same else None
+        older = [held for held in self._running if held.run.id == run.id]
+        predecessor = max(older, key=lambda held: held.run.epoch).task if older else None
         self.revoke(run.id, run.epoch)
         if not self.open:
             self._report(Held(run), "SCHEDULED", HANDED_BACK)
@@ -134,19 +115,43 @@ class Hands:
                 held.stop("silence")
         self._refill()
 
+    def cancel(self, run_id: str, epoch: int) -> None:
+        """End one claim and report that it was cancelled. Twice, or for a claim that is not here: nothing changes.
+
+        Its slot stays taken until nothing of it is alive. Its process is killed at once if it still waits for its time;
+        else it is asked to end first.
+        """
+        for held in [held for held in self._waiting if (held.run.id, held.run.epoch) == (run_id, epoch)]:
+            self._waiting.remove(held)
+            self._report(held, *cancelled(held, None))
+        for held in self._running:
+            if (held.run.id, held.run.epoch) != (run_id, epoch) or held.ending not in {"report", "hand back"}:
+                continue
+            log.info("run is to be cancelled", run=run_id)
+            if held.ending == "hand back" or self._is_idle(held):
+                held.stop("cancel")
+            else:
+                held.ask(self._grace)
+        self._refill()
+
     def hand_back(self) -> None:
         """Give back what has not begun, so that it can run elsewhere at once."""
         for held in self._waiting:
             self._report(held, "SCHEDULED", HANDED_BACK)
         self._waiting.clear()
-        soon = self._clock.now_ms() + HAND_BACK_MARGIN_SECONDS * 1000
         for held in self._running:
-            if held.ending == "report" and held.started_ms is None and held.run.due_ms > soon:
+            if held.ending == "report" and self._is_idle(held):
                 held.stop("hand back")
         self._refill()
 
+    def _is_idle(self, held: Held) -> bool:
+        soon = self._clock.now_ms() + HAND_BACK_MARGIN_SECONDS * 1000
+        return held.started_ms is None and held.run.due_ms > soon
+
     async def kill_all(self, patience_seconds: float) -> None:
         """End everything and report nothing: the pool's policy for lost workers decides what becomes of it.
+
+        Only what was being cancelled or handed back is reported as that.
 
         Args:
             patience_seconds: between SIGTERM and SIGKILL; 0 kills at once.
@@ -155,9 +160,9 @@ class Hands:
         tasks = [held.task for held in self._running if held.task]
         if patience_seconds and tasks:
             for held in self._running:
-                held.ending = "silence" if held.ending == "report" else held.ending
-                if held.execution:
+                if held.execution and held.ending != "cancel":
                     held.execution.terminate()
+                held.ending = "silence" if held.ending == "report" else held.ending
             await asyncio.wait(tasks, timeout=patience_seconds)
         for held in self._running:
             held.stop("silence" if held.ending == "report" else held.ending)
@@ -178,37 +183,47 @@ class Hands:
         try:
             if held.predecessor:
                 await asyncio.wait([held.predecessor])
-            if held.ending == "report":
-                outcome = await self._execute(held)
-            if held.ending == "report":
+            outcome = await self._execute(held) if held.ending == "report" else None
+            self._shipper.end(held.run.id)
+            if held.ending in {"report", "cancel"}:
                 await self._shipper.flushed(LAST_OUTPUT_SECONDS)
-            if held.ending == "report":
-                self._report(held, outcome.state, outcome.message, outcome.ended_ms)
-            elif held.ending == "hand back":
-                self._report(held, "SCHEDULED", held.why_back)
+            self._close(held, outcome)
         finally:
+            held.over()
             self._running.discard(held)
             self._refill()
 
-    async def _execute(self, held: Held) -> Outcome:
-        run = held.run
+    def _close(self, held: Held, outcome: Outcome | None) -> None:
+        ended_ms = outcome.ended_ms if outcome else None
+        match held.ending:
+            case "report" if outcome:
+                self._report(held, outcome.state, outcome.message, ended_ms)
+            case "cancel":
+                self._report(held, *cancelled(held, outcome), ended_ms)
+            case "hand back":
+                self._report(held, "SCHEDULED", held.why_back)
+
+    async def _prepared(self, run: AssignedRun) -> Job:
+        spec = await self._preparation.prepare(RunSpec.model_validate(run.spec))
+        return Job(
+            run=run.id,
+            name=run.name,
+            pool=self._identity.pool,
+            queue=run.queue,
+            attempt=run.epoch,
+            due_ms=run.due_ms,
+            start_at=self._clock.monotonic_at(run.due_ms),
+            spec=spec,
+        )
+
+    async def _execute(self, held: Held) -> Outcome | None:
         try:
-            spec = await self._preparation.prepare(RunSpec.model_validate(run.spec))
-            job = Job(
-                run=run.id,
-                name=run.name,
-                pool=self._identity.pool,
-                queue=run.queue,
-                attempt=run.epoch,
-                due_ms=run.due_ms,
-                start_at=self._clock.monotonic_at(run.due_ms),
-                spec=spec,
-            )
-            watcher = _Watcher(self, held, stream_output=spec.stream_output)
-            held.execution = await self._kind.start(job, watcher)
-            if held.ending != "report":
-                held.execution.kill()
-            return await held.execution.wait()
+            job = await self._prepared(held.run)
+            if held.ending == "report":
+                watcher = _Watcher(self, held, stream_output=job.spec.stream_output)
+                held.execution = await self._kind.start(job, watcher)
+            held.catch_up(self._grace)
+            return await held.execution.wait() if held.execution else None
         except ValidationError as problem:
             return Outcome("FAILED", f"The run's specification is wrong: {explain(problem)}")
         except Invalid as problem:
@@ -219,7 +234,7 @@ class Hands:
         except CannotStart as problem:
             return Outcome("FAILED", f"The run cannot be started: {problem}")
         except Exception as problem:
-            log.exception("a run could not be executed", run=run.id)
+            log.exception("a run could not be executed", run=held.run.id)
             return Outcome("CRASHED", f"The worker could not execute the run: {type(problem).__name__}: {problem}")
 
     def _report(self, held: Held, state: ReportedState, message: str = "", ended_ms: int | None = None) -> None:
@@ -258,3 +273,6 @@ class _Watcher:
         if self._stream_output:
             self._hands._console.say(f"{self._held.run.name} | {line}" for line in lines)  # noqa: SLF001 - as above
         await self._hands._shipper.add(self._held.run.id, source, lines)  # noqa: SLF001 - as above
+
+    def cut(self, lines: int, size: int) -> None:
+        self._hands._shipper.cut(self._held.run.id, lines, size)  # noqa: SLF001 - as above

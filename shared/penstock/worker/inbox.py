@@ -20,7 +20,7 @@ from penstock.bus.connection import BLOCK_MS
 from penstock.bus.dead_letters import DeadLetter, bury
 from penstock.bus.delivery import explain
 from penstock.bus.entries import Entry
-from penstock.contracts.workers import INBOX_MESSAGES, AcceptWorker, RevokeRuns
+from penstock.contracts.workers import INBOX_MESSAGES, AcceptWorker, RevokeRuns, StopRuns
 from penstock.errors import BadMessage
 from penstock.streams import DATA_FIELD, TYPE_FIELD
 from penstock.worker.clock import backoff
@@ -136,8 +136,8 @@ class Inbox:
     def _is_for_newer_life(self, message: Message) -> bool:
         boot_id = getattr(message, "boot_id", None)
         if boot_id is None:
-            # A revocation names runs only. Ours are killed below; whoever took our name over must see it too.
-            if self._superseded and isinstance(message, RevokeRuns):
+            # These name claims only. Ours are ended here; whoever took our name over must see them too.
+            if self._superseded and isinstance(message, RevokeRuns | StopRuns):
                 self._handle(message)
             return self._superseded
         newer = self._accepted and boot_id != self._identity.boot_id

@@ -32,12 +32,19 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended. Times are milliseconds since 1970 by this machine's clock."""
+    """How a run ended.
+
+    Attributes:
+        started_ms, ended_ms: milliseconds since 1970 by this machine's clock.
+        stopped: ``terminate`` or ``kill`` brought the end about. None where the type cannot tell: then every end but
+            COMPLETED counts as brought about.
+    """
 
     state: Literal["COMPLETED", "FAILED", "CRASHED"]
     message: str = ""
     started_ms: int | None = None
     ended_ms: int | None = None
+    stopped: bool | None = None
 
 
 class Watcher(Protocol):
@@ -48,6 +55,9 @@ class Watcher(Protocol):
 
     async def printed(self, source: Source, lines: list[str]) -> None:
         """The run printed lines."""
+
+    def cut(self, lines: int, size: int) -> None:
+        """So many lines were too long; ``size`` bytes of them will never be told. Said once, at the end of the output."""
 
 
 class Execution(Protocol):

@@ -9,18 +9,18 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 import structlog
 
+from penstock.worker.clock import wall_ms
 from penstock.worker.environment import environment, instruction
-from penstock.worker.guardian import Guardian, kill_group
+from penstock.worker.guardian import Guardian, Mark, kill_group, kill_marked, marked, signal_marked
 from penstock.worker.job import CannotStart, Outcome
-from penstock.worker.output import LineSplitter
+from penstock.worker.lines import LineSplitter
+from penstock.worker.verdict import Said, brought_about, judge
 
 if TYPE_CHECKING:
     from penstock.contracts.logs import Source
@@ -31,39 +31,11 @@ log = structlog.get_logger("penstock.worker")
 _CHILD: Final = str(Path(__file__).with_name("child.py"))
 _READ_BYTES: Final = 65_536
 _LAST_WORDS_SECONDS: Final = 2.0
-"""How long output is read after the end; only a grandchild that left the process group can hold it open longer."""
-
-
-@dataclass(slots=True)
-class Said:
-    """What the child has said so far."""
-
-    started_ms: int | None = None
-    completed: bool = False
-    failed: str | None = None
-
-
-def judge(status: int, said: Said) -> Outcome:
-    """Decide how a run ended.
-
-    Args:
-        status: the exit status; negative: minus the signal that killed the process.
-        said: what the child had said.
-
-    Returns:
-        FAILED when the child said so; COMPLETED for status 0; else CRASHED, even when the function had returned: what
-        it left to threads and exit handlers did not finish.
-    """
-    if said.failed is not None:
-        return Outcome("FAILED", said.failed)
-    if status == 0:
-        return Outcome("COMPLETED")
-    if status > 0:
-        message = f"Process exited with status {status}"
-    else:
-        names = {int(known): known.name for known in signal.Signals}
-        message = f"Process was killed by signal {-status} ({names.get(-status, 'unknown')})"
-    return Outcome("CRASHED", message + (", after the function had returned" if said.completed else ""))
+"""How long output is read after the end; only a process nobody can find (it has left the process group and has another
+environment) can hold it open longer."""
+_SHORTEST_LOOK: Final = 0.05
+_LONGEST_LOOK: Final = 0.5
+"""Seconds between two looks at what is left of a run that was asked to end."""
 
 
 class ProcessType:
@@ -99,7 +71,7 @@ class ProcessType:
                 raise CannotStart(
                     f"working directory {folder} does not exist on the worker's host {os.uname().nodename}"
                 )
-        running = RunningProcess(watcher, self._guardian, temporary)
+        running = RunningProcess(watcher, self._guardian, Mark(job.run, job.attempt), temporary)
         try:
             await running.start(_python(job), folder, variables, order)
         except BaseException:
@@ -118,11 +90,14 @@ def _python(job: Job) -> list[str]:
 class RunningProcess:
     """One run's process, its process group and its pipes."""
 
-    def __init__(self, watcher: Watcher, guardian: Guardian, temporary: str | None) -> None:
+    def __init__(self, watcher: Watcher, guardian: Guardian, mark: Mark, temporary: str | None) -> None:
         self._watcher = watcher
         self._guardian = guardian
+        self._mark = mark
         self._temporary = temporary
         self._said = Said()
+        self._stopped_ms: int | None = None
+        self._killed = asyncio.Event()
         self._process: asyncio.subprocess.Process | None = None
         self._pumps: list[asyncio.Task[None]] = []
         self._transports: list[asyncio.ReadTransport] = []
@@ -156,7 +131,7 @@ class RunningProcess:
                 env=variables,
                 start_new_session=True,
             )
-            self._guardian.add(self.group)
+            self._guardian.add(self.group, self._mark)
             readers = [await self._reader(ours.pop(0)) for _ in range(3)]
         finally:
             for number in (*ours, *theirs):
@@ -173,20 +148,41 @@ class RunningProcess:
         if self._process is None:
             raise RuntimeError("not started")
         status = await self._process.wait()
-        ended_ms = time.time_ns() // 1_000_000
+        if self._stopped_ms is not None:
+            await self._let_the_rest_end()
+        ended_ms = wall_ms()
         await self._clean_up(_LAST_WORDS_SECONDS)
         verdict = judge(status, self._said)
-        return Outcome(verdict.state, verdict.message, self._said.started_ms, ended_ms)
+        stopped = brought_about(status, self._said, self._stopped_ms)
+        return Outcome(verdict.state, verdict.message, self._said.started_ms, ended_ms, stopped)
 
     def terminate(self) -> None:
         """Send SIGTERM to the whole group."""
-        if self._process and self._process.returncode is None:
-            kill_group(self.group, signal.SIGTERM)
+        self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Send SIGKILL to the whole group."""
-        if self._process and self._process.returncode is None:
-            kill_group(self.group)
+        """Send SIGKILL to the whole group; what has left the group is killed when the process has ended."""
+        self._killed.set()
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
+        if self._process and self._process.returncode is None and not _has_ended(self.group):
+            self._stopped_ms = self._stopped_ms or wall_ms()
+            kill_group(self.group, number)
+
+    async def _let_the_rest_end(self) -> None:
+        """Let what a terminated run had started end in its own time too, until the run is killed."""
+        pause = _SHORTEST_LOOK
+        told = False
+        while not self._killed.is_set() and (left := await asyncio.to_thread(marked, self._mark)):
+            if not told:
+                # SIGTERM went to the group only.
+                for pid in left:
+                    _terminate_outside(pid, self.group, self._mark)
+                told = True
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._killed.wait(), pause)
+            pause = min(2 * pause, _LONGEST_LOOK)
 
     async def discard(self) -> None:
         """Undo a start that failed half-way."""
@@ -199,8 +195,10 @@ class RunningProcess:
 
     async def _clean_up(self, patience_seconds: float) -> None:
         if self._process:
-            # Grandchildren do not outlive the run.
+            # Nothing of it outlives the run. While a group has members, nothing else gets its number.
             kill_group(self.group)
+            if left := await asyncio.to_thread(kill_marked, self._mark):
+                log.warning("processes of a run cannot be killed", run=self._mark.run, pids=left)
             self._guardian.remove(self.group)
         if self._pumps:
             _, late = await asyncio.wait(self._pumps, timeout=patience_seconds)
@@ -231,11 +229,15 @@ class RunningProcess:
 
     async def _pump(self, source: Source, reader: asyncio.StreamReader) -> None:
         splitter = LineSplitter()
-        while data := await reader.read(_READ_BYTES):
-            if lines := splitter.feed(data):
+        try:
+            while data := await reader.read(_READ_BYTES):
+                if lines := splitter.feed(data):
+                    await self._watcher.printed(source, lines)
+            if lines := splitter.end():
                 await self._watcher.printed(source, lines)
-        if lines := splitter.end():
-            await self._watcher.printed(source, lines)
+        finally:
+            if splitter.cut_lines:
+                self._watcher.cut(splitter.cut_lines, splitter.cut_bytes)
 
     async def _follow(self, reader: asyncio.StreamReader) -> None:
         rest = b""
@@ -247,9 +249,10 @@ class RunningProcess:
     def _hear(self, line: bytes) -> None:
         try:
             what: dict[str, Any] = orjson.loads(line)
+            self._said.last_ms = int(what["at_ms"])
             match what["said"]:
                 case "started":
-                    self._said.started_ms = int(what["at_ms"])
+                    self._said.started_ms = self._said.last_ms
                     self._watcher.started(self._said.started_ms)
                 case "completed":
                     self._said.completed = True
@@ -258,3 +261,20 @@ class RunningProcess:
         except (ValueError, KeyError, TypeError, AttributeError):
             # The pipe's number is no secret to the run's code.
             log.warning("a run wrote something else into its progress pipe", line=line[:200].decode(errors="replace"))
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a child has ended by itself, though nobody has taken note of it yet."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
+    except AttributeError:
+        return False  # not every system can tell
+
+
+def _terminate_outside(pid: int, group: int, mark: Mark) -> None:
+    """Send SIGTERM to a process of a run that is not in its group."""
+    with contextlib.suppress(ProcessLookupError):
+        if os.getpgid(pid) != group and (handle := signal_marked(pid, mark, signal.SIGTERM)) is not None:
+            os.close(handle)

@@ -15,14 +15,15 @@ from penstock import __version__
 from penstock.bus.cancellation import end_tasks
 from penstock.bus.requests import request
 from penstock.contracts.runs import ClaimRuns
-from penstock.contracts.workers import AcceptWorker, AssignRuns, Heartbeat, RefuseWorker, RevokeRuns
+from penstock.contracts.workers import AcceptWorker, AssignRuns, Heartbeat, RefuseWorker, RevokeRuns, StopRuns
 from penstock.errors import NoReply, Unavailable, refusal
-from penstock.streams import DISPATCH
+from penstock.streams import DISPATCH, LOGS_EXPIRE_SECONDS
 from penstock.worker.clock import RedisClock
 from penstock.worker.hands import Hands
 from penstock.worker.heartbeats import Heartbeats
+from penstock.worker.held import CANCEL_GRACE_SECONDS
 from penstock.worker.inbox import Inbox
-from penstock.worker.output import LogShipper
+from penstock.worker.output import LOG_BYTES_PER_RUN, LogShipper
 from penstock.worker.preparation import Preparation
 from penstock.worker.reports import Reporter
 
@@ -59,6 +60,9 @@ class Options:
     heartbeat_seconds: float
     prefetch_seconds: float
     drain_seconds: float
+    cancel_grace_seconds: float = CANCEL_GRACE_SECONDS
+    log_bytes_per_run: int = LOG_BYTES_PER_RUN
+    log_retention_seconds: float = LOGS_EXPIRE_SECONDS
     run_once: bool = False
 
 
@@ -101,12 +105,15 @@ class Worker:
         )
         self._inbox = Inbox(client, identity, self._handle, health)
         self._reporter = Reporter(client, identity)
-        self._shipper = LogShipper(client)
+        self._shipper = LogShipper(
+            client, bytes_per_run=options.log_bytes_per_run, retention_seconds=options.log_retention_seconds
+        )
         self._preparation = Preparation(client, identity)
         self._hands = Hands(
             identity=identity,
             kind=kind,
             limit=options.limit,
+            cancel_grace_seconds=options.cancel_grace_seconds,
             preparation=self._preparation,
             clock=clock,
             reporter=self._reporter,
@@ -186,6 +193,9 @@ class Worker:
             case RevokeRuns():
                 for revoked in message.runs:
                     self._hands.revoke(revoked.id, revoked.epoch)
+            case StopRuns():
+                for stopped in message.runs:
+                    self._hands.cancel(stopped.id, stopped.epoch)
 
     async def _live(self) -> int:
         await self._kind.open()

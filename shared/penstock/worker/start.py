@@ -90,6 +90,9 @@ async def run_worker(
             heartbeat_seconds=settings.heartbeat_seconds,
             prefetch_seconds=settings.prefetch_seconds,
             drain_seconds=settings.drain_seconds,
+            cancel_grace_seconds=settings.cancel_grace_seconds,
+            log_bytes_per_run=settings.log_bytes_per_run,
+            log_retention_seconds=settings.log_retention_seconds,
             run_once=run_once,
         )
         health = Health("worker")
