@@ -176,3 +176,11 @@ def test_an_event_of_another_shape_is_told_too() -> None:
     event = Event(id="1", occurred="once", event="x", resource={}, payload={"updates": {"a": 1}, "reason": "why"})
 
     assert describe(event).split() == ["once", "x", "a", "why"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("2", "2"), ("true", "true"), ("a=b", "a=b"), ('"quoted"', "quoted"), ("null", None), ('{"a":1}', '{"a":1}')],
+)
+def test_a_variable_of_the_environment_is_a_text_whatever_it_looks_like(typed: str, meant: str | None) -> None:
+    assert parameters([f"env.STAGE={typed}"]) == {"env.STAGE": meant}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -9,13 +10,16 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 import typer
 
+from penstock.client.runs import check_numbers
 from penstock.client.wording import did_you_mean
+from penstock.errors import Invalid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _NUMBER: Final = re.compile(r"[+-]?\d+")
 _MAX_DIGITS: Final = 18
+ENV_PREFIX: Final = "env."
 SHOWN_POOLS: Final = 20
 """Names an error lists at most."""
 
@@ -47,15 +51,29 @@ def pairs(texts: Iterable[str], option: str) -> dict[str, str]:
 
 
 def parameters(texts: Iterable[str]) -> dict[str, Any]:
-    """Read ``name=value`` texts; a value that is JSON is taken as such, anything else as text."""
-    return {name: _json_or_text(value) for name, value in pairs(texts, "--param").items()}
+    """Read ``name=value`` texts; a value that is JSON is taken as such, anything else as text.
+
+    What would be JSON but for a number it does not have (``NaN``, ``Infinity``, ``1e999``) is refused: nobody means a text.
+    """
+    return {name: _json_or_text(name, value) for name, value in pairs(texts, "--param").items()}
 
 
-def _json_or_text(value: str) -> Any:
+def _json_or_text(name: str, value: str) -> Any:
     try:
-        return orjson.loads(value)
+        found = orjson.loads(value)
     except orjson.JSONDecodeError:
-        return value
+        pass
+    else:
+        # A variable of the environment is a text whatever it looks like; null removes it.
+        return value if name.startswith(ENV_PREFIX) and not isinstance(found, str | None) else found
+    try:
+        read = json.loads(value)
+        check_numbers(read, f"'{name}'")
+    except Invalid as problem:
+        raise typer.BadParameter(f"{problem}; {problem.hint}") from problem
+    except (ValueError, RecursionError):
+        pass
+    return value
 
 
 def choice(text: str, known: Sequence[str], option: str) -> str:
