@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from penstock import __version__
-from penstock.cli import asyncapi, dead, errors, events, flow_run, template, work_pool, work_queue, worker
+from penstock.cli import asyncapi, dead, deployment, errors, events, flow_run, template, work_pool, work_queue, worker
 from penstock.cli.options import examples
 from penstock.client.local_state import REDIS_URL_VARIABLE
 
@@ -109,6 +109,7 @@ def _register() -> None:
         ("work-pool", work_pool.app),
         ("work-queue", work_queue.app),
         ("worker", worker.app),
+        ("deployment", deployment.app),
         ("flow-run", flow_run.app),
         ("template", template.app),
         ("events", events.app),
@@ -121,6 +122,7 @@ def _register() -> None:
 
 
 def _local_commands() -> list[tuple[Callable[..., None], list[str]]]:
+    from penstock.cli import deploy as deploying  # noqa: PLC0415
     from penstock.cli.demo import demo  # noqa: PLC0415
     from penstock.cli.health import health  # noqa: PLC0415
     from penstock.cli.up import up  # noqa: PLC0415
@@ -128,6 +130,7 @@ def _local_commands() -> list[tuple[Callable[..., None], list[str]]]:
     return [
         (up, ["penstock up", "penstock up --pool etl --workers 2 --dispatchers 3", "penstock up --no-worker"]),
         (demo, ["penstock demo", "penstock demo --runs 500 --keep"]),
+        (deploying.deploy, deploying.EXAMPLES),
         (health, ["penstock health", "penstock health --service dispatcher --live", "penstock health -o json"]),
     ]
 

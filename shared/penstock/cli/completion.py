@@ -46,6 +46,25 @@ def worker_names(ctx: typer.Context, incomplete: str) -> list[str]:
     return _offer(read, incomplete)
 
 
+def deployment_names(incomplete: str) -> list[str]:
+    """Names of deployments that begin as typed."""
+
+    async def read(penstock: Penstock) -> list[str]:
+        return [deployment.name for deployment in await penstock.read_deployments()]
+
+    return _offer(read, incomplete)
+
+
+def schedule_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Slugs of the schedules of the deployment typed so far, ids of those without one."""
+
+    async def read(penstock: Penstock) -> list[str]:
+        deployment = await penstock.read_deployment(ctx.params["name"])
+        return [schedule.slug or schedule.id for schedule in deployment.schedules]
+
+    return _offer(read, incomplete)
+
+
 async def _pool(penstock: Penstock, ctx: typer.Context) -> str:
     from penstock.client.local_state import read_settings  # noqa: PLC0415 - only where names are asked for
     from penstock.settings import Settings  # noqa: PLC0415 - the same

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from penstock.cli.completion import pool_names, queue_names
+from penstock.cli.completion import deployment_names, pool_names, queue_names
 from penstock.cli.output import Output
 
 MAX_HOURS = 24 * 366 * 100
@@ -41,6 +41,14 @@ YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for con
 PoolName = Annotated[str, typer.Argument(help="Name of the work pool.", show_default=False, autocompletion=pool_names)]
 QueueName = Annotated[
     str, typer.Argument(help="Name of the work queue.", show_default=False, autocompletion=queue_names)
+]
+DeploymentName = Annotated[
+    str,
+    typer.Argument(
+        help="flow/deployment; the second part will do when it is unique.",
+        show_default=False,
+        autocompletion=deployment_names,
+    ),
 ]
 HoursOption = Annotated[
     float, typer.Option("--hours", min=0, max=MAX_HOURS, help="Look so far ahead.", show_default=True)

@@ -1,0 +1,285 @@
+"""``penstock deploy``: from a function, a command or a project file to deployments."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, get_args
+
+import orjson
+import typer
+
+from penstock.cli.completion import pool_names, queue_names
+from penstock.cli.deployed import print_deployed
+from penstock.cli.errors import say
+from penstock.cli.options import OutputOption  # noqa: TC001 - typer reads it at run time
+from penstock.cli.output import Output, print_json
+from penstock.cli.parsing import choice, pairs, parameters
+from penstock.cli.session import ask, find_pool
+from penstock.client.admin import checked
+from penstock.contracts.deployments import CollisionStrategy, ScheduleSpec, check_timezone
+from penstock.contracts.runs import CatchUp
+from penstock.errors import NotFound
+from penstock.projects.drafts import FILES, Draft, absolute
+from penstock.projects.timing import anchor, ensure, interval_seconds
+
+if TYPE_CHECKING:
+    from penstock.client import Penstock
+    from penstock.projects.sending import Deployed
+
+EXAMPLES: Final = [
+    'penstock deploy hello.py:hello -n demo -p local --cron "* * * * *"',
+    "penstock deploy etl.py:load -n nightly -p etl --cron '0 6 * * 1-5' --timezone Europe/Berlin --param day=1",
+    "penstock deploy etl.py:load -n often -p etl --interval 10m --concurrency-limit 1 --collision-strategy cancel_new",
+    'penstock deploy --command "python -m load" --flow load -n nightly -p etl --interval 1d',
+    "penstock deploy                    the only deployment of penstock.yaml or prefect.yaml here",
+    "penstock deploy -n nightly         one of several",
+    "penstock deploy --all --file flows/penstock.yaml",
+]
+
+
+def _many(*names: str, help: str, metavar: str | None = None) -> Any:  # noqa: A002 - typer's own word
+    return typer.Option(*names, help=f"{help} Repeatable.", metavar=metavar, show_default=False)
+
+
+def _one(*names: str, help: str, **more: Any) -> Any:  # noqa: A002 - typer's own word
+    return typer.Option(*names, help=help, show_default=False, **more)
+
+
+def deploy(
+    *,
+    entrypoint: Annotated[
+        str | None, typer.Argument(metavar="ENTRYPOINT", help="path/to/file.py:function", show_default=False)
+    ] = None,
+    name: Annotated[str | None, _one("--name", "-n", help="Name of the deployment.")] = None,
+    flow: Annotated[str | None, _one("--flow", help="Name of the flow; the function's when not given.")] = None,
+    command: Annotated[str | None, _one("--command", "-c", help="A command instead of a function.")] = None,
+    pool: Annotated[
+        str | None, _one("--pool", "-p", help="Where its runs go; it must exist.", autocompletion=pool_names)
+    ] = None,
+    queue: Annotated[
+        str | None,
+        _one("--queue", "-q", help="Where they wait; created when missing.", autocompletion=queue_names),
+    ] = None,
+    cron: Annotated[list[str] | None, _many("--cron", help="Runs at these times, such as '0 6 * * 1-5'.")] = None,
+    interval: Annotated[
+        list[str] | None, _many("--interval", help="Runs every so often: seconds, or 90s, 10m, 1h, 1d.")
+    ] = None,
+    rrule: Annotated[list[str] | None, _many("--rrule", help="Runs by this RFC 5545 rule.")] = None,
+    anchor_date: Annotated[
+        str | None, _one("--anchor-date", help="What --interval and --rrule are counted from: ISO 8601.")
+    ] = None,
+    timezone: Annotated[str | None, _one("--timezone", help="Whose wall clock counts; UTC when not given.")] = None,
+    catch_up: Annotated[
+        str | None, _one("--catch-up", help="What becomes of missed runs: all, latest or none.")
+    ] = None,
+    param: Annotated[
+        list[str] | None, _many("--param", help="name=value; JSON if the value parses, else text.")
+    ] = None,
+    params: Annotated[
+        str | None, _one("--params", help="Parameters as one JSON object; --param wins.", metavar="JSON")
+    ] = None,
+    job_variable: Annotated[
+        list[str] | None, _many("--job-variable", help="name=value for the pool's template; env.NAME sets one.")
+    ] = None,
+    tag: Annotated[list[str] | None, _many("--tag", help="For people, on every run.")] = None,
+    description: Annotated[
+        str | None, _one("--description", help="What it is for; the docstring's beginning when not given.")
+    ] = None,
+    version: Annotated[str | None, _one("--version", help="Version of it, any text.")] = None,
+    concurrency_limit: Annotated[
+        int | None, _one("--concurrency-limit", help="How many of its runs are in flight at most.")
+    ] = None,
+    collision_strategy: Annotated[
+        str | None, _one("--collision-strategy", help="What becomes of a run at the limit: enqueue or cancel_new.")
+    ] = None,
+    retries: Annotated[int | None, _one("--retries", help="How often a failed run is started again.")] = None,
+    retry_delay: Annotated[
+        str | None, _one("--retry-delay", help="How long it waits before: seconds, or 10s, 1m.")
+    ] = None,
+    working_dir: Annotated[
+        str | None, _one("--working-dir", help="Where it runs, on the worker; the project's directory when not given.")
+    ] = None,
+    paused: Annotated[
+        bool | None, _one("--paused/--no-paused", help="Whether its schedules rest; as it is when not given.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All deployments of the project file.")] = False,
+    file: Annotated[
+        Path | None, _one("--file", help=f"The project file; {' or '.join(FILES)} here when not given.")
+    ] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Deploy a function, a command, or what a project file lists.
+
+    With ENTRYPOINT or --command the options say everything, unless --file is given, too. Without them the project file
+    does, and options override it: lists are replaced, parameters and job variables merged. An existing deployment of
+    the same name is updated; it keeps its schedules unless others are given. Everything is checked before anything is
+    sent. The code is imported by a process of its own to learn what parameters the function takes.
+    """
+    if entrypoint is not None and command is not None:
+        raise typer.BadParameter("give ENTRYPOINT or --command, not both")
+    if everything and (entrypoint or command or name or flow):
+        raise typer.BadParameter(
+            "--all takes the deployments as the file lists them: no ENTRYPOINT, --command, --name, --flow"
+        )
+    now = datetime.now(UTC)
+    given = _given(
+        flow=flow,
+        entrypoint=entrypoint,
+        command=_words(command),
+        pool=pool,
+        queue=queue,
+        working_dir=str(absolute(Path(working_dir))) if working_dir else None,
+        schedules=_schedules(cron, interval, rrule, anchor_date, timezone, catch_up),
+        tags=tag,
+        description=description,
+        version=version,
+        concurrency_limit=concurrency_limit,
+        collision_strategy=choice(collision_strategy, get_args(CollisionStrategy), "--collision-strategy")
+        if collision_strategy
+        else None,
+        retries=retries,
+        retry_delay_seconds=_seconds(retry_delay, "--retry-delay") if retry_delay is not None else None,
+        paused=paused,
+    )
+    values = _parameters(param, params)
+    pairs(job_variable or [], "--job-variable")  # tells a wrong one by the name of this option
+    job_variables = parameters(job_variable or [])
+    for spec in given.get("schedules", ()):
+        ensure(spec, now)
+    drafts = _drafts(given, name, file, now, everything=everything)
+    drafts = [
+        replace(
+            draft,
+            **given,
+            parameters={**draft.parameters, **values},
+            texts=dict(pairs(param or [], "--param")),
+            job_variables=_laid_over(draft.job_variables, job_variables),
+        )
+        for draft in drafts
+    ]
+    from penstock.projects.preparation import prepare  # noqa: PLC0415 - other commands need no schema library
+
+    prepared = prepare(drafts)
+    for warning in (warning for one in prepared for warning in one.warnings):
+        say(f"Warning: {warning}")
+
+    async def action(penstock: Penstock) -> tuple[list[Deployed], int]:
+        from penstock.projects.sending import send  # noqa: PLC0415 - the same
+
+        return await send(penstock, prepared, lambda: find_pool(penstock, None)), await penstock.now_ms()
+
+    deployed, now_ms = ask(action)
+    if output is Output.JSON:
+        found = [one.deployment for one in deployed]
+        print_json(found if everything else found[0])
+    print_deployed(deployed, now_ms, quiet=output is Output.JSON)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {field: value for field, value in options.items() if value is not None}
+
+
+def _drafts(
+    given: dict[str, Any], name: str | None, file: Path | None, now: datetime, *, everything: bool
+) -> list[Draft]:
+    """Find what the options are laid over: deployments of a file, or nothing."""
+    from penstock.projects.files import find_file, read_project  # noqa: PLC0415 - other commands read no YAML
+
+    directory = Path.cwd()
+    work = {"entrypoint", "command"} & set(given)
+    path = file if file is not None else (None if work else find_file(directory))
+    if path is None and not work:
+        raise NotFound(
+            f"there is nothing to deploy: neither {' nor '.join(FILES)} is in {directory}",
+            "give a function (penstock deploy hello.py:hello -n demo -p POOL), or --command with --flow",
+        )
+    if path is None:
+        return [Draft(project=directory, name=name)]
+    project = read_project(path.absolute(), os.environ, now)
+    chosen = project.select(name, everything=everything)
+    for number in (-1, *(number for number, _ in chosen)):
+        for warning in project.warnings.get(number, ()):
+            say(f"Warning: {warning}")
+    # What the options run replaces what the file runs.
+    cleared: dict[str, Any] = dict.fromkeys(("entrypoint", "command") if work else ())
+    return [replace(draft, **cleared) for _, draft in chosen]
+
+
+def _schedules(
+    cron: list[str] | None,
+    interval: list[str] | None,
+    rrule: list[str] | None,
+    anchor_date: str | None,
+    timezone: str | None,
+    catch_up: str | None,
+) -> list[ScheduleSpec] | None:
+    for option, value, kinds in (
+        ("--anchor-date", anchor_date, [interval, rrule]),
+        ("--timezone", timezone, [cron, interval, rrule]),
+        ("--catch-up", catch_up, [cron, interval, rrule]),
+    ):
+        if value is not None and not any(kinds):
+            needs = "--interval or --rrule" if option == "--anchor-date" else "--cron, --interval or --rrule"
+            raise typer.BadParameter(f"{option} is about schedules given as options; give {needs}, too")
+    if not (cron or interval or rrule):
+        return None
+    zone = timezone or "UTC"
+    try:
+        check_timezone(zone)
+        start = anchor(anchor_date, zone) if anchor_date is not None else None
+    except ValueError as problem:
+        raise typer.BadParameter(str(problem)) from problem
+    both: dict[str, Any] = {"timezone": zone}
+    if catch_up is not None:
+        both["catch_up"] = choice(catch_up, get_args(CatchUp), "--catch-up")
+    every = [_seconds(one, "--interval") for one in interval or ()]
+    return checked(
+        lambda: [
+            *(ScheduleSpec(cron=one, **both) for one in cron or ()),
+            *(ScheduleSpec(interval_seconds=one, anchor=start, **both) for one in every),
+            *(ScheduleSpec(rrule=one, anchor=start, **both) for one in rrule or ()),
+        ]
+    )
+
+
+def _seconds(text: str, option: str) -> float:
+    try:
+        return interval_seconds(text)
+    except ValueError as problem:
+        raise typer.BadParameter(f"{option} {problem}") from problem
+
+
+def _parameters(param: list[str] | None, params: str | None) -> dict[str, Any]:
+    values: Any = {}
+    if params is not None:
+        try:
+            values = orjson.loads(params)
+        except orjson.JSONDecodeError as problem:
+            raise typer.BadParameter(f"--params is not JSON: {problem}") from problem
+        if not isinstance(values, dict):
+            raise typer.BadParameter("--params holds no JSON object")
+    return {**values, **parameters(param or [])}
+
+
+def _laid_over(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
+    if not (lower and upper):
+        return lower or upper
+    from penstock.templates.variables import nested, overlaid  # noqa: PLC0415 - most deployments need no schema library
+
+    return overlaid(nested(lower), nested(upper))
+
+
+def _words(command: str | None) -> list[str] | None:
+    if command is None:
+        return None
+    try:
+        words = shlex.split(command)
+    except ValueError as problem:
+        raise typer.BadParameter(f"--command {command!r}: {problem}") from problem
+    if not words:
+        raise typer.BadParameter("--command is empty")
+    return words

@@ -1,0 +1,221 @@
+"""Project files: ``penstock.yaml`` and ``prefect.yaml`` are read alike, and what is not done is said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, get_args
+
+from penstock.client.wording import did_you_mean
+from penstock.contracts.deployments import CollisionStrategy
+from penstock.errors import Invalid, NotFound, Refused
+from penstock.projects.documents import MAX_BYTES, read_document
+from penstock.projects.drafts import DEFAULT_NAME, FILES, Draft, absolute
+from penstock.projects.placeholders import filled
+from penstock.projects.sections import Section
+from penstock.projects.timing import schedules_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from pathlib import Path
+
+SHOWN: Final = 20
+"""Deployments an error lists at most."""
+STRATEGIES: Final = get_args(CollisionStrategy)
+
+_TOP: Final = ("deployments", "name", "prefect-version", "definitions", "pull")
+_TOP_UNSUPPORTED: Final = ("build", "push", "required_inputs", "project", "docker", "variables")
+_DEPLOYMENT: Final = (
+    *("name", "entrypoint", "command", "flow_name", "working_dir", "work_pool", "schedules", "schedule", "parameters"),
+    *("tags", "description", "version", "concurrency_limit", "enforce_parameter_schema", "paused", "pull"),
+    *("retries", "retry_delay_seconds"),
+)
+_DEPLOYMENT_UNSUPPORTED: Final = (
+    *("build", "push", "triggers", "sla", "version_type", "path", "storage", "infrastructure", "infra_overrides"),
+    *("docker_image", "image", "is_schedule_active", "parameter_openapi_schema", "flow_id", "branch", "labels"),
+)
+_POOL: Final = ("name", "work_queue_name", "job_variables")
+_LIMIT: Final = ("limit", "collision_strategy")
+_LIMIT_UNSUPPORTED: Final = ("grace_period_seconds",)
+_STEPS: Final = "prefect.deployments.steps."
+_SET_DIRECTORY: Final = f"{_STEPS}set_working_directory"
+
+
+@dataclass(slots=True)
+class Project:
+    """What a project file says.
+
+    Attributes:
+        file: its name.
+        drafts: its deployments, in its order.
+        warnings: of each deployment, and of the file itself (key -1).
+        problems: what is wrong with a deployment; it does not keep anybody from deploying another one.
+    """
+
+    file: str
+    drafts: list[Draft] = field(default_factory=list)
+    warnings: dict[int, list[str]] = field(default_factory=dict)
+    problems: dict[int, Refused] = field(default_factory=dict)
+
+    def select(self, name: str | None, *, everything: bool) -> list[tuple[int, Draft]]:
+        """Choose deployments, each with its number.
+
+        Args:
+            name: ``demo``, or ``hello/demo`` where the file names the flow; None means the only one.
+            everything: all of them.
+
+        Raises:
+            NotFound: none, or none of that name.
+            Invalid: there are several; the message lists them. Or one that is chosen is wrong; names file and line.
+        """
+        chosen = self._chosen(name, everything=everything)
+        for number, _ in chosen:
+            if number in self.problems:
+                raise self.problems[number]
+        return chosen
+
+    def _chosen(self, name: str | None, *, everything: bool) -> list[tuple[int, Draft]]:
+        numbered = list(enumerate(self.drafts))
+        names = [draft.name or DEFAULT_NAME for draft in self.drafts]
+        listed = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+        if not numbered:
+            raise NotFound(
+                f"{self.file} lists no deployments", "add one below 'deployments:', or give path.py:function"
+            )
+        if everything or (name is None and len(numbered) == 1):
+            return numbered
+        if name is None:
+            raise Invalid(f"{self.file} has {len(numbered)} deployments: {listed}", "give one with --name, or --all")
+        flow, _, label = name.rpartition("/")
+        found = [
+            (number, draft)
+            for number, draft in numbered
+            if names[number] == name or (names[number] == label and (not flow or draft.flow in (None, flow)))
+        ]
+        if not found:
+            hint = did_you_mean(label, names) or f"it has {listed}"
+            raise NotFound(f"{self.file} has no deployment '{name}'", hint)
+        if len(found) > 1:
+            lines = ", ".join(draft.where for _, draft in found)
+            raise Invalid(f"{self.file} has {len(found)} deployments called '{name}': {lines}", "rename one, or --all")
+        return found
+
+
+def find_file(directory: Path) -> Path | None:
+    """Find the project file of a directory."""
+    return next((directory / name for name in FILES if (directory / name).is_file()), None)
+
+
+def read_project(path: Path, environment: Mapping[str, str], now: datetime) -> Project:
+    """Read a project file.
+
+    Args:
+        path: the file; its directory is the project.
+        environment: for ``{{ $NAME }}``.
+        now: what schedules are judged by.
+
+    Raises:
+        NotFound: it cannot be read.
+        Invalid: it is no YAML of the right shape; names file and line.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as problem:
+        raise NotFound(f"cannot read {path}: {problem.strerror}") from problem
+    document = read_document(path.name, data)
+    top = Section(document, (), {} if document.value is None else document.value)
+    project = Project(path.name)
+    own = project.warnings.setdefault(-1, [])
+    own.extend(top.review(_TOP, _TOP_UNSUPPORTED))
+    directory, base = _pull(top, own), absolute(path.parent)
+    for number, section in enumerate(top.sections("deployments") or ()):
+        warnings = project.warnings.setdefault(number, [])
+        warnings.extend(section.review(_DEPLOYMENT, _DEPLOYMENT_UNSUPPORTED))
+        wanted = {key: value for key, value in section.values.items() if key in _DEPLOYMENT}
+        try:
+            values = filled(document, wanted, section.place, environment, warnings)
+            draft = _draft(Section(document, section.place, values), base, directory, now, warnings)
+        except Refused as problem:
+            project.problems[number] = problem
+            name, flow = _plain(section, "name"), _plain(section, "flow_name")
+            draft = Draft(project=base, where=section.at(), name=name, flow=flow)
+        project.drafts.append(draft)
+    return project
+
+
+def _plain(section: Section, key: str) -> str | None:
+    """A text of a deployment that may turn out to be wrong."""
+    value = section.values.get(key)
+    return value if isinstance(value, str) else None
+
+
+def _draft(section: Section, project: Path, directory: str | None, now: datetime, warnings: list[str]) -> Draft:
+    pool = section.section("work_pool")
+    warnings.extend(pool.review(_POOL, ()))
+    limit, strategy = _limit(section, warnings)
+    if "pull" in section.values:
+        directory = _pull(section, warnings)
+    enforce, delay = section.boolean("enforce_parameter_schema"), section.number("retry_delay_seconds")
+    entrypoint, command = section.text("entrypoint"), _command(section)
+    if (entrypoint is None) == (command is None):
+        raise section.wrong("give exactly one of 'entrypoint' (path/to/file.py:function) and 'command'")
+    return Draft(
+        project=project,
+        where=section.at(),
+        name=section.text("name"),
+        flow=section.text("flow_name"),
+        entrypoint=entrypoint,
+        command=command,
+        working_dir=section.text("working_dir") or directory,
+        pool=pool.text("name"),
+        queue=pool.text("work_queue_name"),
+        job_variables=pool.mapping("job_variables") or {},
+        parameters=section.mapping("parameters") or {},
+        schedules=schedules_of(section, now, warnings),
+        tags=section.texts("tags"),
+        description=section.text("description"),
+        version=section.text("version"),
+        concurrency_limit=limit,
+        collision_strategy=strategy,
+        retries=section.integer("retries"),
+        retry_delay_seconds=delay,
+        paused=section.boolean("paused"),
+        enforce=enforce is not False,
+    )
+
+
+def _command(section: Section) -> list[str] | str | None:
+    if isinstance(section.values.get("command"), list):
+        return section.texts("command")
+    return section.text("command")
+
+
+def _limit(section: Section, warnings: list[str]) -> tuple[int | None, Any]:
+    if not isinstance(section.values.get("concurrency_limit"), dict):
+        return section.integer("concurrency_limit"), None
+    inside = section.section("concurrency_limit")
+    warnings.extend(inside.review(_LIMIT, _LIMIT_UNSUPPORTED))
+    strategy = inside.text("collision_strategy")
+    if strategy is not None and strategy.lower() not in STRATEGIES:
+        known = ", ".join(each.upper() for each in STRATEGIES)
+        raise inside.wrong(f"collision_strategy {strategy!r} is unknown; one of {known}", "collision_strategy")
+    return inside.integer("limit"), strategy.lower() if strategy else None
+
+
+def _pull(section: Section, warnings: list[str]) -> str | None:
+    """Read what a run does before it begins; all that is done of it is to work in a directory."""
+    directory = None
+    for step in section.sections("pull") or ():
+        for name, inputs in step.values.items():
+            # A step as Prefect writes it, or with the module's short name.
+            if name in {_SET_DIRECTORY, "set_working_directory"} and isinstance(inputs, dict) and len(step.values) == 1:
+                directory = step.section(name).text("directory")
+                if directory is None:
+                    raise step.wrong("this step needs a 'directory'", name)
+                continue
+            warnings.append(
+                f"{step.at(name)}: '{step.spelled(name)}' is Prefect's; Penstock does not support it: code is not "
+                "fetched, a worker runs what it finds in the working directory"
+            )
+    return directory
