@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from penstock import keys
+from penstock.contracts.deployments import CreateDeployment, CreateSchedule, ScheduleSpec, UpdateDeployment
+from penstock.contracts.events import deployment_identity, event_id
 from penstock.contracts.pools import CreatePool
 from penstock.contracts.queues import CreateQueue, UpdateQueue
 from services.pool_registry.store import RegistryStore
@@ -55,6 +57,27 @@ class Registry:
         )
         return changed
 
+    async def deployment(self, name: str = "hello/demo", **fields: Any) -> dict[str, Any]:
+        """A deployment of a function, in the pool ``etl`` unless another is named."""
+        work = {} if "command" in fields else {"entrypoint": "hello.py:hello"}
+        command = CreateDeployment.model_validate({"deployment": name, "pool": "etl", **work, **fields})
+        created: dict[str, Any] = await self.result(command)
+        return created
+
+    async def change_deployment(self, name: str = "hello/demo", /, **changes: Any) -> dict[str, Any]:
+        command = UpdateDeployment.model_validate({"deployment": name, "changes": changes})
+        changed: dict[str, Any] = await self.result(command)
+        return changed
+
+    async def schedule(self, deployment: str = "hello/demo", /, **spec: Any) -> dict[str, Any]:
+        """Add a schedule, an hourly one unless something else is said; answers the schedule."""
+        when = {} if {"cron", "rrule"} & spec.keys() else {"interval_seconds": 3600}
+        changed = await self.result(
+            CreateSchedule(deployment=deployment, schedule=ScheduleSpec.model_validate({**when, **spec}))
+        )
+        newest: dict[str, Any] = changed["schedules"][-1]
+        return newest
+
     async def events(self) -> list[dict[str, Any]]:
         """What was published since this was last asked."""
         return self._new("events", await read_events(self.client))
@@ -97,6 +120,13 @@ class Registry:
         replies = keys.key(0, "reply", "x").removesuffix("x").encode()
         names = sorted([name async for name in self.client.scan_iter()])
         return {name: await self.client.dump(name) for name in names if not name.startswith(replies)}
+
+
+def has_id_of_deployment(event: dict[str, Any], deployment: dict[str, Any]) -> bool:
+    """Say whether an event's id is the one anybody can compute for it."""
+    resource = f"prefect.deployment.{deployment['id']}"
+    expected = event_id(deployment_identity(resource, deployment["created"]), event["seq"])
+    return bool(event["resource"]["prefect.resource.id"] == resource and event["id"] == expected)
 
 
 async def assert_again_is_silent(registry: Registry, command: Command) -> None:

@@ -6,6 +6,16 @@ from typing import TYPE_CHECKING, Final
 
 from penstock.bus.delivery import Route, Subscription
 from penstock.bus.service import Service
+from penstock.contracts.deployments import (
+    CreateDeployment,
+    CreateSchedule,
+    DeleteDeployment,
+    DeleteSchedule,
+    PauseDeployment,
+    ResumeDeployment,
+    UpdateDeployment,
+    UpdateSchedule,
+)
 from penstock.contracts.pools import CreatePool, DeletePool, PausePool, ReadPool, ResumePool, UpdatePool
 from penstock.contracts.queues import CreateQueue, DeleteQueue, PauseQueue, ResumeQueue, UpdateQueue
 from penstock.streams import COMMANDS
@@ -38,6 +48,14 @@ def subscription(handlers: Handlers) -> Subscription:
             Route(PauseQueue, handlers.pause_queue),
             Route(ResumeQueue, handlers.resume_queue),
             Route(DeleteQueue, handlers.delete_queue),
+            Route(CreateDeployment, handlers.create_deployment),
+            Route(UpdateDeployment, handlers.update_deployment),
+            Route(PauseDeployment, handlers.pause_deployment),
+            Route(ResumeDeployment, handlers.resume_deployment),
+            Route(DeleteDeployment, handlers.delete_deployment),
+            Route(CreateSchedule, handlers.create_schedule),
+            Route(UpdateSchedule, handlers.update_schedule),
+            Route(DeleteSchedule, handlers.delete_schedule),
         ],
         trims=True,
         ordered=True,

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from penstock.contracts.queues import CreateQueue
 from penstock.errors import Refused
-from services.pool_registry import rules
+from services.pool_registry import checks, rules
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from penstock.bus.delivery import Delivery
     from penstock.contracts.base import Command
+    from penstock.contracts.deployments import (
+        CreateDeployment,
+        CreateSchedule,
+        DeleteDeployment,
+        DeleteSchedule,
+        PauseDeployment,
+        ResumeDeployment,
+        ScheduleSpec,
+        UpdateDeployment,
+        UpdateSchedule,
+    )
     from penstock.contracts.pools import CreatePool, DeletePool, PausePool, ReadPool, ResumePool, UpdatePool
-    from penstock.contracts.queues import CreateQueue, DeleteQueue, PauseQueue, ResumeQueue, UpdateQueue
+    from penstock.contracts.queues import DeleteQueue, PauseQueue, ResumeQueue, UpdateQueue
     from penstock.contracts.replies import Reply
     from services.pool_registry.store import RegistryStore
 
@@ -98,6 +111,102 @@ class Handlers:
         """Delete queues."""
         await self._each(deliveries, self._store.delete_queue)
 
+    async def create_deployment(self, deliveries: list[Delivery[CreateDeployment]]) -> None:
+        """Create deployments, each with the queue it names; ``overwrite`` gives an existing one every field of the command."""
+
+        async def create(partition: int, command: CreateDeployment) -> Reply:
+            known = await self._store.know(partition, command, command.deployment, command.pool)
+            if not known.answered and (known.deployment is None or command.overwrite):
+                given, kept = command.schedules, (known.deployment or {}).get("schedules", [])
+                checks.check_parameters(command.parameter_schema, command.parameters, kept if given is None else given)
+                checks.check_job_variables(known.template, command.job_variables)
+                await self._check_calendar(given or [], known)
+                checks.check_size(given or [])
+                await self._have_queue(partition, command, known, command.pool, command.queue)
+            return await self._store.create_deployment(partition, command)
+
+        await self._each(deliveries, create)
+
+    async def update_deployment(self, deliveries: list[Delivery[UpdateDeployment]]) -> None:
+        """Change the fields that were given; what is executed takes the place of what was."""
+
+        async def update(partition: int, command: UpdateDeployment) -> Reply:
+            changes = command.changes
+            given = {name: getattr(changes, name) for name in changes.model_fields_set}
+            changes = changes.model_copy(update=rules.completed_work(given))
+            known = await self._store.know(partition, command, command.deployment, given.get("pool"))
+            if known.deployment and not known.answered:
+                after = {**known.deployment, **given}
+                if not {"parameters", "parameter_schema"}.isdisjoint(given):
+                    checks.check_parameters(after["parameter_schema"], after["parameters"], after["schedules"])
+                if not {"job_variables", "pool"}.isdisjoint(given):
+                    checks.check_job_variables(known.template, after["job_variables"])
+                if not {"queue", "pool"}.isdisjoint(given):
+                    await self._have_queue(partition, command, known, after["pool"], after["queue"])
+            return await self._store.update_deployment(partition, command.model_copy(update={"changes": changes}))
+
+        await self._each(deliveries, update)
+
+    async def pause_deployment(self, deliveries: list[Delivery[PauseDeployment]]) -> None:
+        """Stop the schedules of deployments."""
+        await self._each(deliveries, self._store.pause_deployment)
+
+    async def resume_deployment(self, deliveries: list[Delivery[ResumeDeployment]]) -> None:
+        """Let the schedules of deployments go on."""
+        await self._each(deliveries, self._store.resume_deployment)
+
+    async def delete_deployment(self, deliveries: list[Delivery[DeleteDeployment]]) -> None:
+        """Delete deployments with their schedules."""
+        await self._each(deliveries, self._store.delete_deployment)
+
+    async def create_schedule(self, deliveries: list[Delivery[CreateSchedule]]) -> None:
+        """Add schedules to deployments."""
+
+        async def create(partition: int, command: CreateSchedule) -> Reply:
+            await self._check_schedule(partition, command, command.deployment, command.schedule)
+            return await self._store.create_schedule(partition, command)
+
+        await self._each(deliveries, create)
+
+    async def update_schedule(self, deliveries: list[Delivery[UpdateSchedule]]) -> None:
+        """Replace schedules, or switch them on and off."""
+
+        async def update(partition: int, command: UpdateSchedule) -> Reply:
+            if command.schedule is not None:
+                await self._check_schedule(
+                    partition, command, command.deployment, command.schedule, command.schedule_id
+                )
+            return await self._store.update_schedule(partition, command)
+
+        await self._each(deliveries, update)
+
+    async def delete_schedule(self, deliveries: list[Delivery[DeleteSchedule]]) -> None:
+        """Delete schedules of deployments."""
+        await self._each(deliveries, self._store.delete_schedule)
+
+    async def _check_schedule(
+        self, partition: int, command: Command, deployment: str, schedule: ScheduleSpec, replaced: str = ""
+    ) -> None:
+        """Check a new schedule, or one that takes the place of the one of that id or slug."""
+        known = await self._store.know(partition, command, deployment)
+        if known.deployment and not known.answered:
+            fields = known.deployment
+            checks.check_parameters(fields["parameter_schema"], fields["parameters"], [schedule])
+            await self._check_calendar([schedule], known)
+            others = [one for one in fields["schedules"] if not replaced or replaced not in (one.id, one.slug)]
+            checks.check_size([*others, schedule])
+
+    async def _check_calendar(self, schedules: list[ScheduleSpec], known: checks.Known) -> None:
+        """Look for first fire times beside the loop: a hundred contrived rules take minutes, and the service must stay alive."""
+        if schedules:
+            await asyncio.to_thread(checks.check_schedules, schedules, known.now)
+
+    async def _have_queue(self, partition: int, command: Command, known: checks.Known, pool: str, queue: str) -> None:
+        """Create the queue of a deployment if it is missing, and if its pool is there; too late is too late for both."""
+        if known.template is not None:
+            wanted = CreateQueue(pool=pool, queue=queue, if_missing=True, deadline=command.deadline)
+            await self._store.create_queue(partition, wanted)
+
     async def _each(self, deliveries: list[Delivery[Any]], execute: Callable[[int, Any], Awaitable[Reply]]) -> None:
         for delivery in deliveries:
             command: Command = delivery.message
@@ -105,7 +214,7 @@ class Handlers:
                 reply = await execute(delivery.partition, command)
             except Refused as refusal:
                 reply = await self._store.refuse(delivery.partition, command, refusal)
-            about = command.model_dump(include={"type", "pool", "queue"})
+            about = command.model_dump(include={"type", "pool", "queue", "deployment"})
             if reply.error:
                 log.info("refused", command=about, code=reply.error.code, reason=reply.error.message)
             else:

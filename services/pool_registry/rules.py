@@ -1,21 +1,31 @@
-"""What holds for pools and queues, without Redis and without a clock; the scripts say the same atomically."""
+"""What holds for pools, queues and deployments, without Redis and without a clock; the scripts say the same atomically."""
 
 from __future__ import annotations
 
 import json
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from penstock import templates
 from penstock.contracts.base import MAX_LIMIT, RESERVED_PREFIX, is_reserved
-from penstock.errors import Conflict, Reserved
+from penstock.contracts.runs import check_work
+from penstock.errors import Conflict, Invalid, Reserved
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from datetime import datetime
 
+    from pydantic import BaseModel
+
+    from penstock.contracts.deployments import ScheduleSpec
     from penstock.contracts.pools import PoolStatus
 
 CHANGEABLE_IF_RESERVED: Final = frozenset({"concurrency_limit"})
 """Of a reserved pool only this may be updated (pausing is a command of its own), as in Prefect."""
+KEEPS_FUTURE_RUNS: Final = frozenset(
+    {"description", "version", "concurrency_limit", "collision_strategy", "parameter_schema"}
+)
+"""Fields of a deployment that say nothing about the runs its schedules have made already."""
 
 
 class Placement(NamedTuple):
@@ -128,3 +138,127 @@ def json_text(value: Any) -> str:
         ValueError: a number is infinite or none at all.
     """
     return json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
+
+
+def texts(source: BaseModel, names: Iterable[str]) -> list[str]:
+    """Spell fields as a script takes them: name and JSON text in turn."""
+    return [part for name in names for part in (name, _field_text(name, getattr(source, name)))]
+
+
+def _field_text(name: str, value: Any) -> str:
+    # 0 and 0.0 are the same delay, and a default may be either.
+    return json_text(float(value) if name == "retry_delay_seconds" else value)
+
+
+def revises(changed: Iterable[str]) -> bool:
+    """Say whether a deployment gets a new revision: then the future runs of its schedules are made anew.
+
+    Args:
+        changed: its fields that differ, ``schedules`` among them if one of these does.
+    """
+    return not KEEPS_FUTURE_RUNS.issuperset(changed)
+
+
+def has_one_thing_to_run(*, entrypoint: object, command: object) -> bool:
+    """Say whether exactly one of the two is there."""
+    return (entrypoint is None) != (command is None)
+
+
+def completed_work(given: Mapping[str, Any]) -> dict[str, None]:
+    """Say what an update of a deployment unsets besides: giving one thing to run takes the place of the other.
+
+    Args:
+        given: the fields it sets.
+
+    Raises:
+        Invalid: two things to run are given, or null for both, or an entrypoint is none.
+    """
+    both = {"entrypoint", "command"}
+    work = {name: given[name] for name in both & given.keys()}
+    if not work or (len(work) == 1 and None in work.values()):
+        return {}
+    try:
+        check_work(work.get("entrypoint"), work.get("command"))
+    except ValueError as fault:
+        raise Invalid(str(fault), "give the one that is to be executed") from fault
+    return dict.fromkeys(both - work.keys())
+
+
+class ScheduleRow(NamedTuple):
+    """A schedule as scripts take it.
+
+    Attributes:
+        id: if it is a new one. Ids grow with time: sorted, they are in the order of creation.
+        anchor: that was given, a JSON text; '' when none was.
+        otherwise: the anchor it gets if none was given, a JSON text.
+        rest: JSON of all other fields, without the opening brace; ``active`` comes first.
+    """
+
+    id: str
+    anchor: str
+    otherwise: str
+    rest: str
+
+
+class KeptSchedule(NamedTuple):
+    """A schedule as its text says it, in the order of the text; see :class:`ScheduleRow`."""
+
+    id: str
+    anchor: str
+    rest: str
+
+
+def schedule_row(schedule: ScheduleSpec, ident: str, now: datetime) -> ScheduleRow:
+    """Spell a schedule so that equal ones have equal texts.
+
+    Args:
+        schedule: one that has been checked.
+        ident: the id it gets if it is new.
+        now: intervals, and rules without DTSTART, are counted from here if nothing else was said; to the second.
+    """
+    given = anchor_text(schedule.anchor)
+    counted = schedule.interval_seconds is not None or "DTSTART" not in (schedule.rrule or "DTSTART").upper()
+    otherwise = anchor_text(now.replace(microsecond=0)) if counted else "null"
+    fields = schedule.model_dump(mode="json", exclude={"id", "anchor"})
+    return ScheduleRow(ident, given, otherwise, json_text(fields)[1:])
+
+
+def anchor_text(anchor: datetime | None) -> str:
+    """Spell an anchor in UTC, as JSON; '' when there is none.
+
+    Raises:
+        Invalid: it lies outside of the calendar.
+    """
+    if anchor is None:
+        return ""
+    try:
+        return json_text(anchor.astimezone(UTC).isoformat().replace("+00:00", "Z"))
+    except OverflowError as fault:
+        raise Invalid(f"the anchor {anchor.isoformat()} is no moment in UTC", "choose one of this century") from fault
+
+
+def new_schedule(row: ScheduleRow) -> KeptSchedule:
+    """Say what a row becomes."""
+    return KeptSchedule(row.id, row.anchor or row.otherwise, row.rest)
+
+
+def merged_schedules(kept: Iterable[KeptSchedule], rows: Iterable[ScheduleRow]) -> list[KeptSchedule]:
+    """Say what becomes of a deployment's schedules when others are given: one that is there already stays as it is, id included.
+
+    Args:
+        kept: those there are.
+        rows: those there are to be.
+    """
+    left, merged = list(kept), []
+    for row in rows:
+        same = next((one for one in left if one.rest == row.rest and row.anchor in ("", one.anchor)), None)
+        if same:
+            left.remove(same)
+        merged.append(same or new_schedule(row))
+    return sorted(merged)
+
+
+def replaced_schedule(one: KeptSchedule, row: ScheduleRow) -> KeptSchedule:
+    """Say what becomes of a schedule that is replaced: an interval goes on counting from where it did, if nothing else is said."""
+    goes_on = not row.anchor and "null" not in (row.otherwise, one.anchor)
+    return KeptSchedule(one.id, one.anchor if goes_on else row.anchor or row.otherwise, row.rest)

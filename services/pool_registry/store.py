@@ -1,27 +1,40 @@
-"""The registry's only door to Redis. Each method is one script; its answer is already on its way to the caller."""
+"""The registry's only door to Redis. A method that changes something is one script; its answer is on its way to the caller then."""
 
 from __future__ import annotations
 
 import json
 import uuid
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from penstock import keys, lua
 from penstock.bus.connection import redis_now_ms
 from penstock.bus.delivery import answer
+from penstock.contracts.deployments import DeploymentChanges, Schedule, flow_id
 from penstock.contracts.pools import Pool, PoolChanges, Queue
 from penstock.contracts.queues import DEFAULT_QUEUE, DEFAULT_QUEUE_DESCRIPTION
 from penstock.contracts.replies import Reply, ReplyError
+from penstock.contracts.runs import new_run_id
 from penstock.errors import Expired, NotFound
-from services.pool_registry import rules
+from services.pool_registry import checks, rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pydantic import BaseModel
     from redis.asyncio import Redis
 
     from penstock.contracts.base import Changes, Command
+    from penstock.contracts.deployments import (
+        CreateDeployment,
+        CreateSchedule,
+        DeleteDeployment,
+        DeleteSchedule,
+        PauseDeployment,
+        ResumeDeployment,
+        ScheduleSpec,
+        UpdateDeployment,
+        UpdateSchedule,
+    )
     from penstock.contracts.pools import CreatePool, DeletePool, PausePool, ReadPool, ResumePool, UpdatePool
     from penstock.contracts.queues import CreateQueue, DeleteQueue, PauseQueue, ResumeQueue, UpdateQueue
     from penstock.errors import Refused
@@ -39,10 +52,18 @@ UPDATE_QUEUE: Final = lua.load(PACKAGE, "update_queue")
 PAUSE_QUEUE: Final = lua.load(PACKAGE, "pause_queue")
 RESUME_QUEUE: Final = lua.load(PACKAGE, "resume_queue")
 DELETE_QUEUE: Final = lua.load(PACKAGE, "delete_queue")
+CREATE_DEPLOYMENT: Final = lua.load(PACKAGE, "create_deployment")
+UPDATE_DEPLOYMENT: Final = lua.load(PACKAGE, "update_deployment")
+PAUSE_DEPLOYMENT: Final = lua.load(PACKAGE, "pause_deployment")
+RESUME_DEPLOYMENT: Final = lua.load(PACKAGE, "resume_deployment")
+DELETE_DEPLOYMENT: Final = lua.load(PACKAGE, "delete_deployment")
+CREATE_SCHEDULE: Final = lua.load(PACKAGE, "create_schedule")
+UPDATE_SCHEDULE: Final = lua.load(PACKAGE, "update_schedule")
+DELETE_SCHEDULE: Final = lua.load(PACKAGE, "delete_schedule")
 
 
 class RegistryStore:
-    """Definitions of pools and queues.
+    """Definitions of pools, queues and deployments.
 
     Args:
         client: shared by all methods.
@@ -57,7 +78,7 @@ class RegistryStore:
             CREATE_POOL,
             partition,
             command,
-            rest=_texts(command, PoolChanges.model_fields),
+            rest=rules.texts(command, PoolChanges.model_fields),
             pool=command.pool,
             worker_type=rules.json_text(command.worker_type),
             is_paused=rules.json_text(command.is_paused),
@@ -71,7 +92,7 @@ class RegistryStore:
 
     async def update_pool(self, partition: int, command: UpdatePool) -> Reply:
         """Set the fields that were given."""
-        rest = _texts(command.changes, _given(command.changes))
+        rest = rules.texts(command.changes, _given(command.changes))
         return await self._run(UPDATE_POOL, partition, command, rest=rest, pool=command.pool)
 
     async def pause_pool(self, partition: int, command: PausePool) -> Reply:
@@ -109,7 +130,7 @@ class RegistryStore:
             UPDATE_QUEUE,
             partition,
             command,
-            rest=_texts(changes, given),
+            rest=rules.texts(changes, given),
             pool=command.pool,
             queue=command.queue,
             new_name=changes.name if "name" in given else "",
@@ -127,6 +148,119 @@ class RegistryStore:
     async def delete_queue(self, partition: int, command: DeleteQueue) -> Reply:
         """Delete a queue."""
         return await self._run(DELETE_QUEUE, partition, command, pool=command.pool, queue=command.queue)
+
+    async def create_deployment(self, partition: int, command: CreateDeployment) -> Reply:
+        """Create a deployment with its schedules, or overwrite the one there is."""
+        flow, _, label = command.deployment.partition("/")
+        schedules = None if command.schedules is None else await self._rows(partition, command.schedules)
+        return await self._run(
+            CREATE_DEPLOYMENT,
+            partition,
+            command,
+            rest=rules.texts(command, DeploymentChanges.model_fields),
+            deployment=command.deployment,
+            flow=rules.json_text(flow),
+            label=rules.json_text(label),
+            flow_id=rules.json_text(flow_id(flow)),
+            deployment_id=command.deployment_id or str(uuid.uuid4()),
+            pool=command.pool,
+            paused=rules.json_text(command.paused),
+            schedules=rules.json_text(schedules),
+            overwrite=command.overwrite,
+        )
+
+    async def update_deployment(self, partition: int, command: UpdateDeployment) -> Reply:
+        """Set the fields that were given."""
+        changes, given = command.changes, _given(command.changes)
+        return await self._run(
+            UPDATE_DEPLOYMENT,
+            partition,
+            command,
+            rest=rules.texts(changes, given),
+            deployment=command.deployment,
+            pool=changes.pool if "pool" in given else "",
+        )
+
+    async def pause_deployment(self, partition: int, command: PauseDeployment) -> Reply:
+        """Stop the schedules of a deployment."""
+        return await self._run(PAUSE_DEPLOYMENT, partition, command, deployment=command.deployment)
+
+    async def resume_deployment(self, partition: int, command: ResumeDeployment) -> Reply:
+        """Let its schedules go on."""
+        return await self._run(RESUME_DEPLOYMENT, partition, command, deployment=command.deployment)
+
+    async def delete_deployment(self, partition: int, command: DeleteDeployment) -> Reply:
+        """Delete a deployment and its schedules."""
+        moved_to = rules.json_text(command.moved_to)
+        return await self._run(DELETE_DEPLOYMENT, partition, command, deployment=command.deployment, moved_to=moved_to)
+
+    async def create_schedule(self, partition: int, command: CreateSchedule) -> Reply:
+        """Add a schedule to a deployment."""
+        (row,) = await self._rows(partition, [command.schedule])
+        return await self._run(
+            CREATE_SCHEDULE,
+            partition,
+            command,
+            deployment=command.deployment,
+            schedule=rules.json_text(row),
+            slug=command.schedule.slug,
+        )
+
+    async def update_schedule(self, partition: int, command: UpdateSchedule) -> Reply:
+        """Replace a schedule, or switch it on and off."""
+        wanted = command.schedule
+        if wanted is not None and command.active is not None:
+            wanted = wanted.model_copy(update={"active": command.active})
+        return await self._run(
+            UPDATE_SCHEDULE,
+            partition,
+            command,
+            deployment=command.deployment,
+            schedule_id=command.schedule_id,
+            schedule=rules.json_text((await self._rows(partition, [wanted]))[0]) if wanted else "",
+            slug=wanted.slug if wanted else "",
+            active=rules.json_text(command.active),
+        )
+
+    async def delete_schedule(self, partition: int, command: DeleteSchedule) -> Reply:
+        """Delete a schedule of a deployment."""
+        ident = command.schedule_id
+        return await self._run(DELETE_SCHEDULE, partition, command, deployment=command.deployment, schedule_id=ident)
+
+    async def know(self, partition: int, command: Command, deployment: str, pool: str | None = None) -> checks.Known:
+        """Read what is needed to check a command about a deployment.
+
+        Args:
+            partition: where it lives.
+            command: may have been executed before.
+            deployment: its name.
+            pool: the one it is to be in; None means the one it is in.
+        """
+        async with self._client.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.hget(keys.key(partition, "deployments"), deployment)
+            (seconds, _), ident = await pipe.execute()
+        answered = command.id and await self._client.exists(keys.key(partition, "answer", command.id))
+        fields = await self._find_deployment(partition, ident.decode()) if ident else None
+        name = pool or (fields and fields["pool"])
+        found = await self._find_pool(partition, name) if name else None
+        template = found.base_job_template if found else None
+        return checks.Known(bool(answered), datetime.fromtimestamp(seconds, UTC), fields, template)
+
+    async def _find_deployment(self, partition: int, ident: str) -> dict[str, Any] | None:
+        async with self._client.pipeline(transaction=True) as pipe:
+            pipe.hgetall(keys.key(partition, "deployment", ident))
+            pipe.hvals(keys.key(partition, "schedules", ident))
+            fields, schedules = await pipe.execute()
+        if not fields:
+            return None
+        return {**_record(fields), "schedules": [Schedule.model_validate_json(text) for text in schedules]}
+
+    async def _rows(self, partition: int, schedules: Iterable[ScheduleSpec]) -> list[rules.ScheduleRow]:
+        """Spell schedules as scripts take them, with ids in their order."""
+        now_ms = await redis_now_ms(self._client)
+        now = datetime.fromtimestamp(now_ms / 1000, UTC)
+        return [rules.schedule_row(schedule, new_run_id(partition, now_ms), now) for schedule in schedules]
 
     async def read_pool(self, partition: int, command: ReadPool) -> Reply:
         """Answer a pool with its queues by priority.
@@ -195,11 +329,6 @@ class RegistryStore:
 def _given(changes: Changes) -> list[str]:
     """Name the fields to set, in the order of the contract: the order in which the event lists them."""
     return [name for name in type(changes).model_fields if name in changes.model_fields_set]
-
-
-def _texts(source: BaseModel, names: Iterable[str]) -> list[str]:
-    """Spell fields as a script takes them: name and JSON text in turn."""
-    return [part for name in names for part in (name, rules.json_text(getattr(source, name)))]
 
 
 def _record(fields: dict[bytes, bytes]) -> dict[str, Any]:

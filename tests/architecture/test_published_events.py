@@ -22,9 +22,14 @@ PUBLISHERS = {
     "publish_worker": 1,
     "publish_pool": 1,
     "publish_queue": 2,
+    "publish_deployment": 1,
 }
 """Function -> which of its arguments says the event's name, or its verb."""
-PREFIXES = {"publish_pool": "prefect.work-pool.", "publish_queue": "prefect.work-queue."}
+PREFIXES = {
+    "publish_pool": "prefect.work-pool.",
+    "publish_queue": "prefect.work-queue.",
+    "publish_deployment": "prefect.deployment.",
+}
 LABELS = {"AwaitingRetry"}
 """Names of states that are not those of their type."""
 PASSED_ON = {"name", "event", "verb"}

@@ -105,7 +105,7 @@ def bus(client: Redis) -> Bus:
 
 
 async def test_every_command_of_the_contracts_has_a_route(bus: Bus) -> None:
-    assert list(bus.subscription.by_type) == list(COMMANDS)
+    assert [kind for kind in bus.subscription.by_type if kind.endswith(("_pool", "_queue"))] == list(COMMANDS)
 
 
 @pytest.mark.parametrize("kind", COMMANDS)

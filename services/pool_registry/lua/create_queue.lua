@@ -12,7 +12,7 @@
 -- ARGV      if_missing         '1': an existing queue is the answer
 -- ARGV      queue_id           UUID for the queue
 -- USES      pool_queue_names pool_queues queue
--- INCLUDES  clock events replies definitions changes
+-- INCLUDES  clock events replies definitions changes priorities
 -- RETURNS   the answer with the whole queue, a JSON text (penstock.contracts.replies)
 -- COST      O(queues of the pool)
 -- RULE      rules.place_priority, rules.queue_status

@@ -9,7 +9,7 @@
 -- ARGV      priority           1 or more; '' keeps the old
 -- ARGV      ...changes         names of fields and their JSON texts, in turn, name and priority included
 -- USES      pool_queue_names
--- INCLUDES  clock events replies definitions changes
+-- INCLUDES  clock events replies definitions changes priorities
 -- RETURNS   the answer with the whole queue, a JSON text (penstock.contracts.replies)
 -- COST      O(shifted queues * log(queues of the pool))
 -- RULE      rules.place_priority

@@ -41,8 +41,9 @@ def worker_identity(resource_id: str, pool_id: str, worker: str, created_ms: int
 
 
 def deployment_identity(resource_id: str, created: str) -> str:
-    """Say what stands for a deployment in the ids of its events: it keeps its id when it moves to a pool of another partition,
-    and its events are numbered anew there.
+    """Say what stands for a deployment in the ids of its events.
+
+    It keeps its id when it moves to a pool of another partition, and its events are numbered anew there.
 
     Args:
         resource_id: ``prefect.deployment.<uuid>``.
