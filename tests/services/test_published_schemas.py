@@ -13,10 +13,23 @@ from penstock.bus.connection import connect
 from penstock.bus.requests import publish, request
 from penstock.client import NewRun, Penstock
 from penstock.contracts.catalogue import CHANNELS, REPLY, message_schema, result_schema
+from penstock.contracts.deployments import (
+    CreateDeployment,
+    CreateSchedule,
+    DeleteDeployment,
+    DeleteSchedule,
+    DeploymentChanges,
+    PauseDeployment,
+    ResumeDeployment,
+    ScheduleSpec,
+    UpdateDeployment,
+    UpdateSchedule,
+)
 from penstock.contracts.pools import CreatePool, DeletePool, PausePool, ReadPool, ResumePool
 from penstock.contracts.queues import CreateQueue, DeleteQueue, PauseQueue
 from penstock.contracts.replies import Reply
-from penstock.contracts.runs import ClaimRuns, RunSpec, SubmitRuns, SubmittedRun, new_run_id
+from penstock.contracts.results import RESULTS
+from penstock.contracts.runs import CancelRuns, ClaimRuns, DeleteRuns, RunSpec, SubmitRuns, SubmittedRun, new_run_id
 from penstock.contracts.workers import Heartbeat
 from penstock.errors import Refused
 from penstock.streams import COMMANDS, DISPATCH, HEARTBEATS
@@ -90,11 +103,32 @@ async def live(redis: Redis) -> None:
     await seen(redis, "penstock.run.claim-expired")
     await beat(redis, "w2", boot_id="b2", slots=0, stopping=True)
     await seen(redis, "prefect.worker.stopped")
+    await live_deployed(redis, penstock)
     await penstock.pause_pool("etl")
     await penstock.delete_queue("etl", "critical")
     await penstock.delete_pool("etl")
     await seen(redis, "prefect.flow-run.Cancelled")
     await seen(redis, "penstock.worker.offline", 2)
+
+
+async def live_deployed(redis: Redis, penstock: Penstock) -> None:
+    """The same of a deployment, its schedules and runs."""
+    await penstock.create_deployment("hello/demo", pool="etl", command="true", retries=1, retry_delay_seconds=60)
+    await penstock.update_deployment("hello/demo", concurrency_limit=5, tags=["a"])
+    await penstock.create_schedule("hello/demo", ScheduleSpec(interval_seconds=3600, slug="hourly"))
+    await penstock.pause_deployment("hello/demo")
+    worker = HandWorker(redis, "etl", "w3", slots=5)
+    await worker.join()
+    run_ids = [await penstock.run_deployment("hello/demo", run_name=name) for name in ("fails", "is stopped")]
+    taken: dict[str, Any] = {}
+    while not {"fails", "is stopped"} <= taken.keys():
+        taken |= {run["name"]: run for run in await worker.take(1)}
+    await worker.report(taken["fails"], "FAILED", "said so")
+    await seen(redis, "prefect.flow-run.AwaitingRetry")
+    await penstock.cancel_runs(run_ids)
+    await seen(redis, "prefect.flow-run.Cancelling")
+    await worker.report(taken["is stopped"], "CANCELLED")
+    await penstock.delete_deployment("hello/demo")
 
 
 async def entries(redis: Redis) -> list[tuple[str, str, dict[bytes, bytes]]]:
@@ -123,7 +157,8 @@ async def test_every_entry_on_every_stream_fits_the_schema_of_its_type(redis: Re
 
     assert wrong == []
     assert set(CHANNELS["events"].messages) - kinds == set()
-    assert {"dead.letter", "refuse_worker", "assign_runs", "pool.changed", "pool.deleted", "queue.deleted"} <= kinds
+    assert {"dead.letter", "refuse_worker", "assign_runs", "stop_runs"} <= kinds
+    assert set(CHANNELS["definitions"].messages) <= kinds
 
 
 async def ask(redis: Redis, stream: Stream, command: Command) -> Any:
@@ -141,6 +176,17 @@ async def test_every_result_fits_the_schema_of_its_command(redis: Redis) -> None
         (COMMANDS, PauseQueue(pool="results", queue="q")),
         (DISPATCH, SubmitRuns(pool="results", runs=[run])),
         (DISPATCH, ClaimRuns(pool="results")),
+        (COMMANDS, CreateDeployment(deployment="a/b", pool="results", command="true")),
+        (COMMANDS, UpdateDeployment(deployment="a/b", changes=DeploymentChanges(tags=["x"]))),
+        (COMMANDS, CreateSchedule(deployment="a/b", schedule=ScheduleSpec(cron="@daily", slug="s"))),
+        (COMMANDS, UpdateSchedule(deployment="a/b", schedule_id="s", active=False)),
+        (COMMANDS, PauseDeployment(deployment="a/b")),
+        (COMMANDS, ResumeDeployment(deployment="a/b")),
+        (COMMANDS, DeleteSchedule(deployment="a/b", schedule_id="s")),
+        (COMMANDS, DeleteDeployment(deployment="a/b")),
+        (DISPATCH, DeleteRuns(runs=[run.id, new_run_id(0)])),
+        (DISPATCH, CancelRuns(runs=[run.id, new_run_id(0)])),
+        (DISPATCH, DeleteRuns(runs=[run.id])),
         (COMMANDS, DeleteQueue(pool="results", queue="q")),
         (COMMANDS, DeletePool(pool="results")),
     ]
@@ -150,6 +196,11 @@ async def test_every_result_fits_the_schema_of_its_command(redis: Redis) -> None
         wrong += [f"{kind}{problem}" for problem in problems(result_schema(kind), await ask(redis, stream, command))]
 
     assert wrong == []
+    assert {str(command.model_dump()["type"]) for _, command in told} | {
+        "update_pool",
+        "update_queue",
+        "resume_queue",
+    } == set(RESULTS)
 
 
 async def test_replies_fit_their_schema_whether_they_accept_or_refuse(redis: Redis) -> None:

@@ -208,7 +208,7 @@ CHANNELS: Final[dict[str, Channel]] = {
             EVENT_STREAM.name,
             "Every transition, published by the script that makes it.",
             f"{EVENTS_MAX_AGE_SECONDS // _DAY} days, {_capped(EVENT_STREAM.max_length)}",
-            {service: _events_of(service) for service in SERVICES},
+            {service: _events_of(service) for service in SERVICES if _events_of(service)},
             {CONSUMER: tuple(EVENTS)},
         ),
         Channel(
