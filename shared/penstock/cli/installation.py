@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 REDIS: Final = "redis"
-SERVICES: Final = ("pool-registry", "heartbeat-monitor", "dispatcher")
+SERVICES: Final = ("pool-registry", "heartbeat-monitor", "dispatcher", "scheduler")
 """The services, as compose.yaml names them; module ``services.pool_registry`` and so on."""
 WORKER_STOP_SECONDS: Final = 90.0
 """A draining worker lets its runs finish; a second Ctrl-C does not wait for them."""

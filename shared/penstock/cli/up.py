@@ -62,7 +62,7 @@ def up(
     port: Annotated[
         int | None, typer.Option(help="Port of the embedded Redis [default: 6379, or a free one]", min=1, max=65_535)
     ] = None,
-    pool: Annotated[str, typer.Option(help="Pool of the worker; created when missing.")] = "default",
+    pool: Annotated[str, typer.Option(help="Pool of the worker; created when missing.")] = "local",
     workers: Annotated[int, typer.Option(help="How many process workers.", min=0, max=64)] = 1,
     dispatchers: Annotated[int, typer.Option(help="How many dispatchers share the work.", min=1, max=64)] = 1,
     no_worker: Annotated[bool, typer.Option("--no-worker", help="Start no worker.")] = False,

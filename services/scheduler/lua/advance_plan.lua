@@ -1,0 +1,15 @@
+-- advance_plan: Note how far a schedule is planned, unless somebody else has noted something since.
+--
+-- KEYS      schedule_plans  HASH  <deployment id>/<schedule id> -> '<revision> <planned until, ms>'
+-- KEYS      schedule_due    ZSET  the same by the next moment it has to be planned, ms
+-- ARGV      ident           <deployment id>/<schedule id>
+-- ARGV      known           the plan as it was when the work began
+-- ARGV      plan            the plan as it is now
+-- ARGV      next_ms         when the schedule has to be planned again
+-- RETURNS   1, or 0 when the plan has become another one meanwhile: nothing is changed
+-- COST      O(log plans)
+-- RULE      none
+if redis.call('HGET', schedule_plans, ident) ~= known then return 0 end
+redis.call('HSET', schedule_plans, ident, plan)
+redis.call('ZADD', schedule_due, next_ms, ident)
+return 1
