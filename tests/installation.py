@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-SERVICES = ("pool_registry", "heartbeat_monitor", "dispatcher")
+SERVICES = ("pool_registry", "heartbeat_monitor", "dispatcher", "scheduler")
 STOP_SECONDS = 10
 
 

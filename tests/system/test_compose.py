@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 RUNS = 200
 POOL_LIMIT = 4
-SCALED = {"dispatcher": 3, "heartbeat-monitor": 2, "pool-registry": 1, "worker": 1, "redis": 1}
+SCALED = {"dispatcher": 3, "heartbeat-monitor": 2, "scheduler": 2, "pool-registry": 1, "worker": 1, "redis": 1}
 
 
 def compose_command() -> list[str]:

@@ -22,6 +22,7 @@ PARTS = {
     "pool-registry": "services.pool_registry",
     "heartbeat-monitor": "services.heartbeat_monitor",
     "dispatcher": "services.dispatcher",
+    "scheduler": "services.scheduler",
     "worker": "--with-healthcheck",
     "redis": "redis-server",
 }
@@ -131,7 +132,7 @@ def test_a_kill_9_of_every_part_in_turn_loses_no_run_and_repeats_none(start_demo
     assert demo.finish() == 0, demo.printed
     assert left == []
     assert row(demo.printed, "pool demo")[:4] == ["", "5", "150", "150"]
-    assert "5 processes had ended and were started again meanwhile" in demo.printed
+    assert "6 processes had ended and were started again meanwhile" in demo.printed
     assert "Every run completed exactly once" in demo.printed
 
 
