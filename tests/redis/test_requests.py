@@ -11,8 +11,8 @@ import pytest
 from penstock import errors, keys, streams
 from penstock.bus.connection import connect, redis_now_ms
 from penstock.bus.delivery import answer
-from penstock.bus.requests import publish, request
-from penstock.cli.embedded_redis import free_port
+from penstock.bus.requests import publish, request, request_all
+from penstock.cli.embedded_redis import EmbeddedRedis, free_port
 from penstock.contracts.pools import PausePool, UpdatePool
 from penstock.contracts.replies import Reply, ReplyError
 from tests.scripts import evaluate
@@ -144,3 +144,90 @@ async def test_an_entry_is_a_type_and_one_bare_json_object(client: Redis) -> Non
         b"type": b"pause_pool",
         b"__data__": '{"id":"c1","deadline":null,"type":"pause_pool","pool":"größe"}'.encode(),
     }
+
+
+async def all_sent(client: Redis, count: int) -> list[dict[str, Any]]:
+    async def there() -> list[dict[str, Any]] | None:
+        messages = await read_messages(client, "commands")
+        return messages if len(messages) >= count else None
+
+    return list(await wait_until(there, what=f"{count} commands"))
+
+
+async def test_many_commands_are_sent_before_the_first_is_answered_and_get_each_their_own_answer(client: Redis) -> None:
+    told: list[int] = []
+    commands = [PausePool(pool=f"pool {n}") for n in range(50)]
+    asking = asyncio.create_task(
+        request_all(client, streams.COMMANDS, 0, commands, timeout_seconds=5, on_answer=told.append)
+    )
+
+    messages = await all_sent(client, 50)
+    assert [message["pool"] for message in messages] == [command.pool for command in commands]
+    assert len({message["deadline"] for message in messages}) == 1
+    for message in reversed(messages):
+        await answer(client, 0, Reply(id=message["id"], ok=True, result=message["pool"]))
+
+    assert await asking == [command.pool for command in commands]
+    assert sorted(told) == list(range(50))
+
+
+async def test_the_answers_are_handed_over_as_soon_as_all_are_there(client: Redis) -> None:
+    commands = [PausePool(pool=f"pool {n}") for n in range(3)]
+    asking = asyncio.create_task(request_all(client, streams.COMMANDS, 0, commands, timeout_seconds=60))
+    for message in await all_sent(client, 3):
+        await answer(client, 0, Reply(id=message["id"], ok=True))
+
+    assert await asyncio.wait_for(asking, 5) == [None] * 3
+
+
+async def test_each_of_many_commands_has_its_own_outcome(client: Redis) -> None:
+    commands = [PausePool(pool=f"pool {n}") for n in range(3)]
+    asking = asyncio.create_task(request_all(client, streams.COMMANDS, 0, commands, timeout_seconds=0.5))
+    first, second, _ = await all_sent(client, 3)
+    await answer(client, 0, Reply(id=first["id"], ok=True, result=1))
+    await answer(client, 0, Reply(id=second["id"], ok=False, error=ReplyError(code="not_found", message="no pool")))
+
+    done, refused, silent = await asking
+
+    assert done == 1
+    assert type(refused) is errors.NotFound
+    assert type(silent) is errors.NoReply
+
+
+async def test_one_command_that_is_too_large_keeps_all_of_them_back(client: Redis) -> None:
+    template = {"blob": "x" * streams.MAX_MESSAGE_BYTES}
+    large = UpdatePool.model_validate({"pool": "etl", "changes": {"base_job_template": template}})
+
+    with pytest.raises(errors.Invalid, match="bytes"):
+        await request_all(client, streams.COMMANDS, 0, [PausePool(pool="etl"), large])
+    assert await client.exists(keys.key(0, "commands")) == 0
+
+
+async def test_no_commands_are_no_answers(client: Redis) -> None:
+    assert await request_all(client, streams.COMMANDS, 0, []) == []
+
+
+async def test_after_an_outage_only_what_is_not_answered_is_sent_again(own_redis: EmbeddedRedis) -> None:
+    asked, client = connect(own_redis.url, retries=0), connect(own_redis.url)
+    commands = [PausePool(id=f"c{n}", pool="etl") for n in range(3)]
+    told: list[int] = []
+    asking = asyncio.create_task(
+        request_all(asked, streams.COMMANDS, 0, commands, timeout_seconds=20, on_answer=told.append)
+    )
+    await all_sent(client, 3)
+    await answer(client, 0, Reply(id="c1", ok=True, result="early"))
+
+    async def heard() -> bool:
+        return told == [1]
+
+    await wait_until(heard, what="the first answer")
+    await client.delete(keys.key(0, "commands"))
+    own_redis.stop()
+    own_redis.start()
+
+    assert [message["id"] for message in await all_sent(client, 2)] == ["c0", "c2"]
+    for ident in ("c0", "c2"):
+        await answer(client, 0, Reply(id=ident, ok=True, result="late"))
+    assert await asking == ["late", "early", "late"]
+    await asked.aclose()
+    await client.aclose()

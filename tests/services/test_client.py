@@ -250,7 +250,7 @@ async def test_a_run_that_ends_while_one_looks_at_it_is_not_missed(
     await worker.join()
     ids = await penstock.submit_runs(name, [NewRun(command="true")])
     (run,) = await worker.take(1)
-    read_runs = penstock._store.read_runs
+    read_runs = penstock._runs.read_runs
 
     async def read_then_end(run_ids: list[str]) -> list[Run]:
         stale: list[Run] = await read_runs(run_ids)
@@ -260,10 +260,10 @@ async def test_a_run_that_ends_while_one_looks_at_it_is_not_missed(
             return (await read_runs(run_ids))[0].state == "COMPLETED"
 
         await wait_until(ended, what="the end of the run")
-        monkeypatch.setattr(penstock._store, "read_runs", read_runs)
+        monkeypatch.setattr(penstock._runs, "read_runs", read_runs)
         return stale
 
-    monkeypatch.setattr(penstock._store, "read_runs", read_then_end)
+    monkeypatch.setattr(penstock._runs, "read_runs", read_then_end)
 
     assert [run.state for run in await penstock.wait_for_runs(ids, timeout=5)] == ["COMPLETED"]
 

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import pytest
 
-from penstock.client.records import iso_of_ms, status, submitted_ms
+from penstock.client.records import history, iso_of_ms, status, submitted_ms, to_run
+from penstock.client.run_filter import RunFilter, check_states
 from penstock.client.runs import CHUNK, CHUNK_BYTES, NewRun, chunks, prepare
 from penstock.client.wording import did_you_mean
-from penstock.contracts.runs import SubmitRuns, new_run_id
+from penstock.contracts.runs import PastState, Run, ScheduledBy, SubmitRuns, new_run_id
 from penstock.errors import Invalid
 from penstock.keys import partition_of_run
 from penstock.streams import MAX_MESSAGE_BYTES
@@ -91,3 +93,118 @@ def test_a_close_name_is_offered_whatever_its_case() -> None:
     assert did_you_mean("ETLL", ["web", "etl"]) == "did you mean 'etl'?"
     assert did_you_mean("zzz", ["web", "etl"]) == ""
     assert did_you_mean("etl", []) == ""
+
+
+def test_what_a_deployment_says_of_a_run_is_passed_on() -> None:
+    by = ScheduledBy(schedule="7d0f5b7e-6c1a-4a55-9c0e-2f1b7f0a9e33", revision=2, catch_up="latest")
+    (run,) = prepare(
+        [
+            NewRun(
+                command="true",
+                deployment=by.schedule,
+                scheduled_by=by,
+                idempotency_key="k",
+                retries=2,
+                retry_delay_seconds=1.5,
+            )
+        ],
+        0,
+    )
+
+    assert (run.deployment, run.scheduled_by, run.idempotency_key) == (by.schedule, by, "k")
+    assert (run.retries, run.retry_delay_seconds) == (2, 1.5)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("field", ["parameters", "job_variables"])
+def test_a_number_that_json_does_not_have_is_refused_wherever_it_lies(field: str, number: float) -> None:
+    values: dict[str, Any] = {field: {"a": [{"b": number}]}}
+    runs = [NewRun(command="true"), NewRun(command="true", **values)]
+
+    with pytest.raises(Invalid, match=rf"^run 2: {field}\.a\[0\]\.b is "):
+        prepare(runs, 0)
+
+
+def test_parameters_that_contain_themselves_are_refused() -> None:
+    loop: dict[str, object] = {}
+    loop["again"] = loop
+
+    with pytest.raises(Invalid, match="contains itself"):
+        prepare([NewRun(command="true", parameters=loop)], 0)
+
+
+def test_the_history_of_a_run_begins_with_its_submission() -> None:
+    assert history("", 5) == [PastState(state="SCHEDULED", name="Scheduled", at_ms=5)]
+    text = ',["PENDING",7],["SCHEDULED",8,"boom","AwaitingRetry"],["CANCELLED",9,"why"]'
+
+    assert [(one.state, one.name, one.at_ms, one.message) for one in history(text, 5)[1:]] == [
+        ("PENDING", "Pending", 7, ""),
+        ("SCHEDULED", "AwaitingRetry", 8, "boom"),
+        ("CANCELLED", "Cancelled", 9, "why"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({}, "Scheduled"),
+        ({b"due": b"84999"}, "Late"),
+        ({b"due": b"85000"}, "Scheduled"),
+        ({b"due": b"1", b"label": b"AwaitingRetry"}, "AwaitingRetry"),
+        ({b"due": b"1", b"state": b"RUNNING"}, "Running"),
+    ],
+)
+def test_late_is_what_waits_for_more_than_a_while(fields: dict[bytes, bytes], name: str) -> None:
+    run = to_run(new_run_id(0, now_ms=1_800_000_000_000), fields, "etl", "default", now_ms=100_000)
+
+    assert run.state_name == name
+
+
+def made(state: str, name: str = "", **fields: str) -> Run:
+    about = {"id": "r", "name": "load-1", "pool": "etl", "queue": "low", "deployment_id": "d"} | fields
+    return Run.model_validate({**about, "state": state, "state_name": name or state.capitalize(), "scheduled_time": ""})
+
+
+@pytest.mark.parametrize(
+    ("states", "found"),
+    [
+        ((), "LARP"),
+        (("scheduled",), "LA"),
+        (("Late",), "L"),
+        (("awaiting_retry", "PENDING"), "AP"),
+        (("AwaitingRetry", "running"), "AR"),
+    ],
+)
+def test_a_run_is_found_by_its_state_and_by_the_name_of_its_state(states: tuple[str, ...], found: str) -> None:
+    runs = {
+        "L": made("SCHEDULED", "Late"),
+        "A": made("SCHEDULED", "AwaitingRetry"),
+        "R": made("RUNNING"),
+        "P": made("PENDING"),
+    }
+    wanted = RunFilter(states=check_states(states))
+
+    assert {name for name, run in runs.items() if wanted.matches(run)} == set(found)
+    for run in runs.values():
+        assert wanted.may_match({run.state}) or not wanted.matches(run)
+        assert wanted.matches(run) or not wanted.is_all_of({run.state})
+
+
+@pytest.mark.parametrize(
+    ("condition", "matches"),
+    [
+        ({"pool": "etl", "queue": "low", "deployment": "d", "name": "l*-[12]"}, True),
+        ({"pool": "web"}, False),
+        ({"queue": "high"}, False),
+        ({"deployment": "e"}, False),
+        ({"name": "LOAD-1"}, False),
+    ],
+)
+def test_every_condition_counts(condition: dict[str, str], matches: bool) -> None:
+    assert RunFilter.model_validate(condition).matches(made("RUNNING")) is matches
+
+
+def test_a_state_nobody_knows_is_refused_with_a_suggestion() -> None:
+    with pytest.raises(Invalid, match="'faild' is no state of a run") as refusal:
+        check_states(["faild"])
+    assert refusal.value.hint == "did you mean 'FAILED'?"

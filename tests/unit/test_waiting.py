@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.client.records import InFlight, Worker, iso_of_ms
-from penstock.client.waiting import Backlog, Place, describe, in_order, why_waiting
+from penstock.client.waiting import Backlog, Blocker, Place, all_reasons, describe, in_order, why_waiting
 from penstock.contracts.pools import Pool, Queue
 from services.dispatcher.rules import PoolState, QueueState, WaitingRun, WorkerState, plan_claims
 
@@ -206,7 +206,7 @@ def test_a_reason_is_given_if_and_only_if_the_claim_hands_out_nothing(
     pool = PoolState(paused[0], limits[0], in_flight[0])
     queue = QueueState("critical", 1, paused[1], limits[1], in_flight[1], (WaitingRun("r1", due_ms),))
 
-    claimed = plan_claims(NOW, pool, [queue], seen, 1)
+    claimed = plan_claims(NOW, pool, [queue], seen, 1).claims
 
     reason = why(
         make_pool(paused=paused[0], limit=limits[0]),
@@ -240,7 +240,7 @@ def test_what_is_due_stands_in_the_order_of_the_claim(queues: list[list[int]]) -
     )
 
     places = [Place(state.priority, run.due_ms, run.id) for state in states for run in state.waiting]
-    assert [place.run_id for place in in_order(places, NOW)] == [run_id for run_id, _ in plan]
+    assert [place.run_id for place in in_order(places, NOW)] == [run_id for run_id, _ in plan.claims]
 
 
 def test_what_is_due_later_stands_behind_by_its_time_and_then_by_its_queue() -> None:
@@ -265,3 +265,51 @@ def test_a_queue_is_described_by_what_waits_in_it(
     assert (told.queue, told.priority, told.waiting, told.due) == ("critical", 1, 3, 1)
     assert (told.first_due, told.oldest_seconds) == (iso_of_ms(first_due_ms), oldest_seconds)
     assert (told.blocker, told.reason) == (blocker, reason)
+
+
+@pytest.mark.parametrize(
+    ("backlog", "blocker", "reason"),
+    [
+        (Backlog(2, 2, NOW - 9, parked=2), "deployment_limit", "2 runs wait for the limit of the deployment"),
+        (Backlog(1, 1, NOW - 9, parked=1), "deployment_limit", "1 run waits for the limit of the deployment"),
+        # Those behind them are handed out, or not due yet.
+        (Backlog(3, 3, NOW - 9, parked=2, in_line_ms=NOW), None, "being handed out"),
+        (
+            Backlog(3, 2, NOW - 9, parked=2, in_line_ms=NOW + 90_000),
+            "deployment_limit",
+            "2 runs wait for the limit of the deployment",
+        ),
+    ],
+)
+def test_runs_that_are_parked_hold_up_nothing_behind_them(backlog: Backlog, blocker: str | None, reason: str) -> None:
+    told = describe(make_pool(), make_queue(), backlog, FREE, [make_worker()], NOW)
+
+    assert (told.blocker, told.reason) == (blocker, reason)
+    paused = describe(make_pool(paused=True), make_queue(), backlog, FREE, [make_worker()], NOW)
+    assert paused.blocker == "pool_paused"
+
+
+@given(
+    paused=st.tuples(st.booleans(), st.booleans()),
+    limits=st.tuples(LIMITS, LIMITS),
+    in_flight=st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    workers=WORKERS,
+    due_ms=st.sampled_from([NOW, NOW + 10_001]),
+)
+def test_the_first_of_all_reasons_is_the_reason_and_each_is_told_once(
+    paused: tuple[bool, bool],
+    limits: tuple[int | None, int | None],
+    in_flight: tuple[int, int],
+    workers: list[dict[str, Any]],
+    due_ms: int,
+) -> None:
+    known = [make_worker(f"w{number}", **fields) for number, fields in enumerate(workers)]
+    pool, queue = make_pool(paused=paused[0], limit=limits[0]), make_queue(paused=paused[1], limit=limits[1])
+    held = InFlight(in_flight[0], {"critical": in_flight[1]})
+
+    every = all_reasons(pool, queue, held, known, due_ms=due_ms, now_ms=NOW)
+
+    assert why_waiting(pool, queue, held, known, due_ms=due_ms, now_ms=NOW) == (every[0] if every else None)
+    order = list(get_args(Blocker))
+    places = [order.index(reason.blocker) for reason in every]
+    assert places == sorted(set(places))

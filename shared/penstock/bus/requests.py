@@ -1,4 +1,4 @@
-"""Send a command and wait for its answer."""
+"""Send commands and wait for their answers."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from penstock import keys
 from penstock.bus.connection import OUTAGES, redis_now_ms
 from penstock.bus.entries import entry_fields
 from penstock.contracts.replies import Reply
-from penstock.errors import NoReply, Unavailable, refusal
-from penstock.streams import MAX_MESSAGE_BYTES
+from penstock.errors import NoReply, PenstockError, Unavailable, refusal
+from penstock.streams import DATA_FIELD, MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from redis.asyncio import Redis
 
     from penstock.contracts.base import Command, Message
@@ -60,42 +62,117 @@ async def request(
         NoReply: nobody answered in time.
         Unavailable: Redis does not answer, or went away and did not come back in time.
     """
+    (answer,) = await request_all(client, stream, partition, [command], timeout_seconds)
+    if isinstance(answer, PenstockError):
+        raise answer
+    return answer
+
+
+async def request_all(
+    client: Redis,
+    stream: Stream,
+    partition: int,
+    commands: Sequence[Command],
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+    *,
+    on_answer: Callable[[int], None] | None = None,
+) -> list[Any]:
+    """Send commands in one round trip, then wait for all of their answers.
+
+    Args:
+        client: for both directions.
+        stream: ``commands`` or ``dispatch``.
+        partition: of the pools the commands name.
+        commands: their ``id`` is filled in when empty, their ``deadline`` in Redis TIME.
+        timeout_seconds: how long to wait for all of them; past it nobody will execute any of them any more.
+        on_answer: called with the index of a command when it has been answered, in any order.
+
+    Returns:
+        For each command the ``result`` of its reply, or the error that stands for it: a :class:`~penstock.errors.Refused`, or
+        :class:`~penstock.errors.NoReply`.
+
+    Raises:
+        Invalid: a command is larger than a message may be; nothing has been sent.
+        Unavailable: Redis does not answer, or went away and did not come back in time.
+    """
     try:
         deadline = await redis_now_ms(client) + int(timeout_seconds * 1000)
-        sent = command.model_copy(update={"id": command.id or uuid.uuid4().hex, "deadline": deadline})
-        size = len(sent.wire())
-        if size > MAX_MESSAGE_BYTES:
-            raise refusal("invalid", f"the command has {size} bytes; a message has at most {MAX_MESSAGE_BYTES}")
-        raw = await _ask(client, stream, partition, sent, time.monotonic() + timeout_seconds)
+        sent = [
+            command.model_copy(update={"id": command.id or uuid.uuid4().hex, "deadline": deadline})
+            for command in commands
+        ]
+        entries = [_entry(one) for one in sent]
+        asked = _Asked(client, stream, partition, {one.id: entry for one, entry in zip(sent, entries, strict=True)})
+        indexes = {one.id: index for index, one in enumerate(sent)}
+        await asked.ask(time.monotonic() + timeout_seconds, lambda ident: on_answer and on_answer(indexes[ident]))
     except (RedisError, OSError) as problem:
         raise Unavailable(f"Redis does not answer: {problem}") from problem
+    return [_outcome(asked.answers.get(one.id), one, stream, timeout_seconds) for one in sent]
+
+
+def _entry(command: Command) -> dict[Any, Any]:
+    fields = entry_fields(command)
+    size = len(fields[DATA_FIELD])
+    if size > MAX_MESSAGE_BYTES:
+        raise refusal("invalid", f"the command has {size} bytes; a message has at most {MAX_MESSAGE_BYTES}")
+    return fields
+
+
+def _outcome(raw: bytes | None, command: Command, stream: Stream, timeout_seconds: float) -> Any:
     if raw is None:
-        raise NoReply(
-            f"nobody answered {sent.model_dump()['type']} within {timeout_seconds:g} s; is the service that reads "
-            f"'{stream.name}' running? (`penstock health`)"
+        kind = command.model_dump(include={"type"})["type"]
+        return NoReply(
+            f"nobody answered {kind} within {timeout_seconds:g} s; is the service that reads '{stream.name}' running? "
+            "(`penstock health`)"
         )
     reply = Reply.model_validate_json(raw)
     if not reply.ok and reply.error:
-        raise refusal(reply.error.code, reply.error.message, reply.error.hint)
+        return refusal(reply.error.code, reply.error.message, reply.error.hint)
     return reply.result
 
 
-async def _ask(client: Redis, stream: Stream, partition: int, sent: Command, end: float) -> bytes | None:
-    """Send and wait; after an outage of Redis send again, for a command that was executed finds its own answer."""
-    while True:
-        try:
-            await publish(client, stream, partition, sent)
-            return await _pop(client, keys.key(partition, "reply", sent.id), end)
-        except OUTAGES:
-            if time.monotonic() > end:
-                raise
-            await asyncio.sleep(RETRY_SECONDS)
+class _Asked:
+    """Commands that wait for their answers.
 
+    Args:
+        client: for both directions.
+        stream, partition: where they go.
+        entries: command id -> what is appended to the stream.
+    """
 
-async def _pop(client: Redis, name: str, end: float) -> bytes | None:
-    while (left := end - time.monotonic()) > 0:
-        # Redis 6.2 rounds less than a millisecond down to 0, which means for ever.
-        popped: Any = await client.blpop([name], timeout=max(0.05, min(left, _BLOCK_SECONDS)))
-        if popped:
-            return bytes(popped[1])
-    return None
+    def __init__(self, client: Redis, stream: Stream, partition: int, entries: dict[str, dict[Any, Any]]) -> None:
+        self._client = client
+        self._stream = stream
+        self._name = keys.key(partition, stream.name)
+        self._replies = {keys.key(partition, "reply", ident): ident for ident in entries}
+        self._entries = entries
+        self.answers: dict[str, bytes] = {}
+
+    async def ask(self, end: float, on_answer: Callable[[str], object]) -> None:
+        """Send and wait; after an outage of Redis send again what is not answered: what was executed finds its own answer."""
+        while len(self.answers) < len(self._entries) and time.monotonic() < end:
+            try:
+                await self._send()
+                await self._collect(end, on_answer)
+            except OUTAGES:
+                if time.monotonic() > end:
+                    raise
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _send(self) -> None:
+        pipe = self._client.pipeline(transaction=False)
+        for ident, fields in self._entries.items():
+            if ident not in self.answers:
+                pipe.xadd(self._name, fields, maxlen=self._stream.max_length, approximate=True)
+        await pipe.execute()
+
+    async def _collect(self, end: float, on_answer: Callable[[str], object]) -> None:
+        open_replies = [name for name, ident in self._replies.items() if ident not in self.answers]
+        while open_replies and (left := end - time.monotonic()) > 0:
+            # Redis 6.2 rounds less than a millisecond down to 0, which means for ever.
+            popped: Any = await self._client.blpop(open_replies, timeout=max(0.05, min(left, _BLOCK_SECONDS)))
+            if popped:
+                name = popped[0].decode()
+                open_replies.remove(name)
+                self.answers[self._replies[name]] = bytes(popped[1])
+                on_answer(self._replies[name])

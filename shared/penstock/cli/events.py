@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from contextlib import aclosing
 from datetime import datetime
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from penstock.cli.options import OutputOption, examples
+from penstock.cli.errors import say
+from penstock.cli.options import AnyPoolOption, OutputOption, examples
 from penstock.cli.output import Output, print_json_line
 from penstock.cli.session import ask
 from penstock.cli.times import parse_duration
+from penstock.client.wording import did_you_mean
+from penstock.contracts.event_catalogue import EVENTS
+from penstock.errors import NotFound
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -31,6 +37,7 @@ app = typer.Typer(
 
 _CURSOR: Final = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
 _NAME_WIDTH: Final = 30
+_POOL: Final = "prefect.work-pool."
 
 
 @app.callback()
@@ -43,6 +50,7 @@ def group() -> None:
         "penstock events tail",
         "penstock events tail --since 10m --no-follow",
         'penstock events tail --filter "prefect.work-pool.*" --filter "penstock.worker.*"',
+        "penstock events tail --pool etl",
         "penstock events tail --since 0 --limit 100 --output json",
     )
 )
@@ -55,6 +63,7 @@ def tail(
         list[str] | None,
         typer.Option("--filter", help="Only names that match this glob. Repeatable.", show_default=False),
     ] = None,
+    pool: AnyPoolOption = None,
     limit: Annotated[
         int | None, typer.Option("--limit", "-l", min=1, help="Stop after so many.", show_default=False)
     ] = None,
@@ -66,11 +75,18 @@ def tail(
     With --output json each line is one event with its cursor; --since CURSOR reads on after it.
     """
     start = parse_since(since)
+    for one in name or ():
+        if warning := unknown_names(one):
+            say(f"Warning: {warning}")
 
     async def action(penstock: Penstock) -> None:
         left = limit
+        if pool is not None and (warning := await _unknown_pool(penstock, pool)):
+            say(f"Warning: {warning}")
         async with aclosing(penstock.events(since=start, follow=follow, names=name or ())) as events:
             async for cursor, event in events:
+                if pool is not None and not is_of(event, pool):
+                    continue
                 if output is Output.JSON:
                     print_json_line({"cursor": cursor, **event.model_dump(mode="json")})
                 else:
@@ -80,6 +96,33 @@ def tail(
                     return
 
     ask(action)
+
+
+def unknown_names(pattern: str) -> str:
+    """Say that a glob matches no event there is; '' when it does."""
+    if any(fnmatchcase(known, pattern) for known in EVENTS):
+        return ""
+    hint = did_you_mean(pattern, EVENTS)
+    return f"no event has a name that matches {pattern!r}" + (f"; {hint}" if hint else "")
+
+
+def is_of(event: Event, pool: str) -> bool:
+    """Say whether an event is about a work pool, or about something in it."""
+    resources = [event.resource, *event.related]
+    name = unicodedata.normalize("NFC", pool)
+    return any(
+        one.get("prefect.resource.id", "").startswith(_POOL) and one.get("prefect.resource.name") == name
+        for one in resources
+    )
+
+
+async def _unknown_pool(penstock: Penstock, pool: str) -> str:
+    """A pool that is gone still has events, so that a name nobody knows is no error."""
+    try:
+        await penstock.read_pool(pool)
+    except NotFound as problem:
+        return f"{problem}; {problem.hint}"
+    return ""
 
 
 def parse_since(text: str | None) -> str | timedelta | None:

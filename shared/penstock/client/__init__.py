@@ -10,10 +10,16 @@
         for run in await penstock.wait_for_runs(ids, timeout=60):
             print(run.name, run.state)
 
-``sdk`` is what a program calls (with ``admin`` for pools and queues and ``watching`` for what goes on inside), ``store`` the
-one read-only door to state, ``records`` how a hash becomes a record, ``waiting`` why work waits and in which order it will be
-handed out, ``runs`` how a submission is made, ``events`` the event stream from a cursor, ``logs`` what a run printed,
-``dead_letters`` what operators do with dead entries, ``wording`` how errors are worded.
+A program without an event loop of its own takes :mod:`penstock.client.sync`, the same with blocking methods.
+
+``sdk`` is what a program calls. It is put together of parts, each building on the one before: ``admin`` (pools and queues),
+``watching`` (what goes on inside), ``deployment_admin`` and ``deployments``, ``flow_runs`` (submit, list, cancel, delete,
+retry), ``explaining`` (why a run waits). Below them ``store``, ``run_store``, ``waiting_store`` and ``deployment_store``
+are the doors to state, and only read it; ``records`` makes records of hashes, ``runs`` a submission of what a caller wants
+to run, ``deployed`` a run of a deployment; ``run_filter``, ``waiting`` and ``explanation`` are pure rules: which runs are
+meant, in which order they will be handed out and why they wait. ``events`` reads the event stream from a cursor, ``logs``
+what a run printed, ``following`` both of one run; ``dead_letters`` is what operators do with dead entries; ``blocking``
+runs an event loop for those who have none; ``wording`` words errors.
 """
 
 from __future__ import annotations

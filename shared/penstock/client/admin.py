@@ -82,7 +82,7 @@ class Administration:
         )
         return Pool.model_validate(await self._command(command))
 
-    async def update_pool(self, name: str, **changes: Any) -> Pool:
+    async def update_pool(self, name: str, /, **changes: Any) -> Pool:
         """Change fields of a pool (:class:`~penstock.contracts.pools.PoolChanges`); the others stay as they are."""
         command = checked(lambda: pools.UpdatePool(pool=name, changes=pools.PoolChanges(**changes)))
         return Pool.model_validate(await self._command(command))

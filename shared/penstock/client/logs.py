@@ -57,6 +57,22 @@ class RunOutput:
             if over and not entries:
                 return
 
+    async def available(self) -> list[LogLine]:
+        """The lines that are kept now and have not been handed out yet."""
+        lines: list[LogLine] = []
+        while entries := await self._read(None):
+            lines += self._taken(entries)
+        return lines
+
+    async def more(self) -> list[LogLine]:
+        """Wait a while for the next lines; none when nothing was printed."""
+        return self._taken(await self._read(BLOCK_MS))
+
+    def _taken(self, entries: list[Any]) -> list[LogLine]:
+        if entries:
+            self._after = entries[-1][0].decode()
+        return [line for _, fields in entries for line in _lines(fields)]
+
     async def _next(self, block_ms: int | None, ended: asyncio.Task[Any] | None) -> list[Any]:
         """The next entries; a wait for them ends with the run."""
         read = asyncio.create_task(self._read(block_ms))

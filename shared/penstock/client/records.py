@@ -9,7 +9,7 @@ import orjson
 from pydantic import BaseModel
 
 from penstock.contracts.pools import Pool, Queue
-from penstock.contracts.runs import Run
+from penstock.contracts.runs import LATE_AFTER_SECONDS, PastState, Run
 from penstock.contracts.workers import WorkerStatus  # noqa: TC001 - pydantic reads it
 
 if TYPE_CHECKING:
@@ -91,8 +91,40 @@ def to_queue(queue_id: str, pool_name: str, fields: Mapping[bytes, bytes], onlin
     )
 
 
-def to_run(run_id: str, fields: Mapping[bytes, bytes], pool_name: str, queue_name: str) -> Run:
-    """Make a run of its hash and its due time; the names of a deleted pool or queue are ''."""
+def queue_and_pool_of(related: bytes) -> tuple[str, str]:
+    """Read the names of the pool and the queue out of what a queue's runs are related to; '' for what is not named."""
+    names = {one.get("prefect.resource.role"): one.get("prefect.resource.name", "") for one in orjson.loads(related)}
+    return names.get("work-pool", ""), names.get("work-queue", "")
+
+
+def history(text: str, submitted: int) -> list[PastState]:
+    """Make the states a run has been in: its hash keeps those after the first, each behind a comma."""
+    past = [PastState(state="SCHEDULED", name="Scheduled", at_ms=submitted)]
+    for state, at_ms, *rest in orjson.loads(f"[{text.removeprefix(',')}]"):
+        message, name = (*rest, "", "")[:2]
+        past.append(PastState(state=state, name=name or state.capitalize(), at_ms=at_ms, message=message))
+    return past
+
+
+def to_run(
+    run_id: str,
+    fields: Mapping[bytes, bytes],
+    pool_name: str,
+    queue_name: str,
+    *,
+    deployment: str | None = None,
+    now_ms: int = 0,
+) -> Run:
+    """Make a run of its hash and its due time.
+
+    Args:
+        run_id: names the hash.
+        fields: raw texts; ``due`` is what the set it waits in says.
+        pool_name: '' when nobody knows it any more.
+        queue_name: the same.
+        deployment: its name, None when it has none or that is gone.
+        now_ms: Redis TIME; decides what is late.
+    """
     text = {name.decode(): value.decode() for name, value in fields.items() if name != b"spec"}
 
     # A run that was only submitted keeps no state: what waits by the million must be small.
@@ -101,6 +133,7 @@ def to_run(run_id: str, fields: Mapping[bytes, bytes], pool_name: str, queue_nam
     def ms(name: str) -> int | None:
         return int(float(text[name])) if text.get(name) else None
 
+    due = ms("due") or submitted_ms(run_id)
     return Run.model_validate(
         {
             "id": run_id,
@@ -108,9 +141,9 @@ def to_run(run_id: str, fields: Mapping[bytes, bytes], pool_name: str, queue_nam
             "pool": pool_name,
             "queue": queue_name,
             "state": state,
-            "state_name": state.capitalize(),
+            "state_name": text.get("label") or _state_name(state, due, now_ms),
             "message": text.get("message", ""),
-            "scheduled_time": iso_of_ms(ms("due") or submitted_ms(run_id)),
+            "scheduled_time": iso_of_ms(due),
             "submitted_ms": submitted_ms(run_id),
             "claimed_ms": ms("claimed"),
             "started_ms": ms("started"),
@@ -118,9 +151,20 @@ def to_run(run_id: str, fields: Mapping[bytes, bytes], pool_name: str, queue_nam
             "worker": text.get("worker") or None,
             "run_count": int(text.get("run_count") or 0),
             "epoch": int(text.get("epoch") or 0),
+            "deployment": deployment,
+            "deployment_id": text.get("deployment_id") or None,
+            "scheduled_by": text.get("auto", "").partition(" ")[0] or None,
+            "retries_left": int(text.get("retry", "").partition(" ")[0] or 0),
+            "states": history(text.get("history", ""), submitted_ms(run_id)),
             "spec": orjson.loads(fields.get(b"spec") or b"{}"),
         }
     )
+
+
+def _state_name(state: str, due_ms: int, now_ms: int) -> str:
+    if state == "SCHEDULED" and now_ms - due_ms > LATE_AFTER_SECONDS * 1000:
+        return "Late"
+    return state.capitalize()
 
 
 def to_worker(pool_name: str, fields: Mapping[bytes, bytes], used: int) -> Worker:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,10 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
+    from penstock.contracts.runs import ScheduledBy
+
 CHUNK: Final = 500
 """Runs per message: half of what one may carry, so that a submission never stalls the dispatcher for long."""
 CHUNK_BYTES: Final = MAX_MESSAGE_BYTES - 65_536
 """Bytes of runs per message; the rest is for the envelope."""
+MAX_DEPTH: Final = 100
+"""How deep parameters may be nested; what is read again as JSON at every step must not exhaust a parser."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +45,12 @@ class NewRun:
         job_variables: for the pool's template, which makes more of ``env``, ``labels``, ``working_dir`` and ``stream_output``
             of them; what is given here itself wins.
         tags, labels: carried along.
+        deployment: id of the deployment it is a run of; its limit counts. ``run_deployment`` sets it, and everything else that a
+            deployment says.
+        scheduled_by: the schedule that made it.
+        idempotency_key: another run with the same key, of the same deployment (without one: of the same pool), is not made
+            twice; the answer names the one there is.
+        retries: how often it is started again when it FAILED or CRASHED, each time after ``retry_delay_seconds``.
     """
 
     entrypoint: str | None = None
@@ -54,6 +65,11 @@ class NewRun:
     tags: list[str] = field(default_factory=list)
     labels: dict[str, str] = field(default_factory=dict)
     job_variables: dict[str, Any] = field(default_factory=dict)
+    deployment: str | None = None
+    scheduled_by: ScheduledBy | None = None
+    idempotency_key: str | None = None
+    retries: int = 0
+    retry_delay_seconds: float = 0
 
 
 def make_name() -> str:
@@ -70,7 +86,15 @@ def prepare(runs: Iterable[NewRun], partition: int) -> list[SubmittedRun]:
         Invalid: one breaks a rule; the message says which and why, and nothing has been sent.
     """
     prepared = []
-    for index, run in enumerate(runs):
+    checked: set[int] = set()
+    given = list(runs)
+    for index, run in enumerate(given):
+        which = f"run {index + 1}: " if index else ""
+        for what, values in (("parameters", run.parameters), ("job_variables", run.job_variables)):
+            # Many runs often share one mapping, which is looked at once; none is freed meanwhile, so ids are its own.
+            if id(values) not in checked:
+                check_numbers(values, which + what)
+                checked.add(id(values))
         try:
             prepared.append(
                 SubmittedRun(
@@ -78,6 +102,11 @@ def prepare(runs: Iterable[NewRun], partition: int) -> list[SubmittedRun]:
                     name=run.name if run.name is not None else make_name(),
                     queue=run.queue,
                     scheduled_time=run.scheduled_time,
+                    deployment=run.deployment,
+                    scheduled_by=run.scheduled_by,
+                    idempotency_key=run.idempotency_key,
+                    retries=run.retries,
+                    retry_delay_seconds=run.retry_delay_seconds,
                     spec=RunSpec(
                         entrypoint=run.entrypoint,
                         command=run.command,
@@ -92,9 +121,31 @@ def prepare(runs: Iterable[NewRun], partition: int) -> list[SubmittedRun]:
                 )
             )
         except ValidationError as problem:
-            which = f"run {index + 1}: " if index else ""
             raise Invalid(which + why(problem)) from problem
     return prepared
+
+
+def check_numbers(values: Any, where: str, depth: int = 0) -> None:
+    """Refuse numbers JSON cannot spell: they would arrive as null.
+
+    Args:
+        values: what will be JSON.
+        where: names it in the message.
+        depth: how deep it lies in what is checked.
+
+    Raises:
+        Invalid: names the place.
+    """
+    if isinstance(values, float) and not math.isfinite(values):
+        raise Invalid(f"{where} is {values}; JSON has no such number", 'give it as text ("NaN"), or null')
+    if depth > MAX_DEPTH:
+        raise Invalid(f"{where} is nested more than {MAX_DEPTH} levels deep, or contains itself")
+    if isinstance(values, dict):
+        for name, value in values.items():
+            check_numbers(value, f"{where}.{name}", depth + 1)
+    elif isinstance(values, (list, tuple)):
+        for index, value in enumerate(values):
+            check_numbers(value, f"{where}[{index}]", depth + 1)
 
 
 def chunks(runs: Sequence[SubmittedRun]) -> Iterator[list[SubmittedRun]]:

@@ -6,45 +6,38 @@ Changes go as commands over the bus and return when they have been answered; rea
 from __future__ import annotations
 
 import asyncio
-import unicodedata
 from contextlib import aclosing, asynccontextmanager
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from penstock import keys
 from penstock.bus.cancellation import end_tasks
 from penstock.bus.connection import check, connect, fixed_partitions
-from penstock.client.admin import checked
 from penstock.client.dead_letters import DeadLetters
 from penstock.client.events import EventStream
-from penstock.client.job_variables import JobVariables
+from penstock.client.explaining import Explaining
+from penstock.client.following import RunFollower
 from penstock.client.local_state import read_settings
 from penstock.client.logs import RunOutput
 from penstock.client.outage import needs_redis
-from penstock.client.runs import chunks, prepare
-from penstock.client.watching import Watching
-from penstock.contracts.runs import TERMINAL, RunState, SubmitRuns
-from penstock.errors import BadSettings, CursorExpired, Invalid, NotFound, refusal
+from penstock.contracts.runs import TERMINAL
+from penstock.errors import BadSettings, CursorExpired
 from penstock.settings import Settings
-from penstock.streams import DISPATCH
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
     from redis.asyncio import Redis
 
     from penstock.client.events import Since
     from penstock.client.records import InFlight, Worker
-    from penstock.client.runs import NewRun
     from penstock.contracts.events import Event
     from penstock.contracts.logs import LogLine
-    from penstock.contracts.runs import Run
+    from penstock.contracts.runs import PastState, Run
 
 DEFAULT_LIMIT: Final = 200
 RUN_EVENTS: Final = "prefect.flow-run."
 
 
-class Penstock(Watching):
+class Penstock(Explaining):
     """One installation of Penstock.
 
     Args:
@@ -85,56 +78,7 @@ class Penstock(Watching):
         """What could not be handled."""
         return DeadLetters(self._client, self._partitions)
 
-    # Runs
-
-    async def submit_runs(self, pool: str, runs: Sequence[NewRun]) -> list[str]:
-        """Put runs into queues of a pool. Missing queues are created.
-
-        Args:
-            pool: where.
-            runs: any number; sent in messages of a bounded size, in this order.
-
-        Returns:
-            Their ids, in the order given.
-
-        Raises:
-            Invalid: a run breaks a rule, or its job variables one of the pool's template; nothing has been sent.
-            Refused: the dispatcher turned some down; the message says how many of how many, and why.
-        """
-        pool = unicodedata.normalize("NFC", pool)
-        partition = keys.partition_of_pool(pool, self._partitions)
-        prepared = prepare(runs, partition)
-        await self._job_variables.check(pool, prepared)
-        refused: list[dict[str, str]] = []
-        for chunk in chunks(prepared):
-            answer = await self._command(_submission(pool, chunk), stream=DISPATCH)
-            refused += answer["refused"]
-        if refused:
-            first = refused[0]
-            raise refusal(first["code"], f"{len(refused)} of {len(prepared)} runs were refused: {first['message']}")
-        return [run.id for run in prepared]
-
-    async def read_run(self, run_id: str) -> Run:
-        """One run."""
-        return (await self._existing([run_id]))[0]
-
-    async def read_runs(
-        self, pool: str | None = None, *, states: Collection[RunState] | None = None, limit: int = DEFAULT_LIMIT
-    ) -> list[Run]:
-        """List runs: those in flight first, then the waiting ones in their order, then the finished ones, latest first.
-
-        Args:
-            pool: None means all pools.
-            states: None means all states.
-            limit: how many at most.
-        """
-        where = [await self.read_pool(pool)] if pool is not None else await self.read_pools()
-        runs: list[Run] = []
-        for one in where:
-            runs += await self._store.list_runs(one, states or (), limit - len(runs))
-            if len(runs) >= limit:
-                break
-        return runs
+    # Following runs
 
     async def wait_for_runs(self, run_ids: Sequence[str], timeout: float | None = None) -> list[Run]:  # noqa: ASYNC109 - the caller's budget
         """Wait until all of the runs are in a terminal state; woken by the event stream, never by a timer.
@@ -185,6 +129,21 @@ class Penstock(Watching):
         finally:
             await end_tasks([ended] if ended else [])
 
+    async def follow_run(self, run_id: str) -> AsyncGenerator[PastState | LogLine, None]:
+        """Follow a run from its beginning to its end.
+
+        Args:
+            run_id: which.
+
+        Yields:
+            Its states and the lines it prints as they come, what happened so far first; the last one is its terminal state.
+        """
+        await self._existing([run_id])
+        follower = RunFollower(self._client, self._runs, run_id)
+        async with aclosing(follower.follow()) as steps:
+            async for step in steps:
+                yield step
+
     async def _wait(self, open_runs: set[str]) -> None:
         partitions = sorted({self._partition_of_run(run_id) for run_id in open_runs})
         stream = EventStream(self._client, partitions, [f"{RUN_EVENTS}*"])
@@ -234,40 +193,10 @@ class Penstock(Watching):
             async for cursor, event in events:
                 yield cursor, event
 
-    # Inside
-
-    @cached_property
-    def _job_variables(self) -> JobVariables:
-        return JobVariables(self._store)
-
-    async def _existing(self, run_ids: Sequence[str]) -> list[Run]:
-        for run_id in run_ids:
-            self._partition_of_run(run_id)
-        found = {run.id: run for run in await self._store.read_runs(run_ids)}
-        missing = [run_id for run_id in run_ids if run_id not in found]
-        if missing:
-            raise NotFound(f"there is no run '{missing[0]}'", "finished runs are kept for a while only")
-        return [found[run_id] for run_id in run_ids]
-
-    def _partition_of_run(self, run_id: str) -> int:
-        try:
-            partition = keys.partition_of_run(run_id)
-        except ValueError as problem:
-            raise Invalid(str(problem), "`penstock flow-run ls` lists ids") from problem
-        if partition >= self._partitions:
-            raise NotFound(
-                f"there is no run '{run_id}'", "its id names a partition that this installation does not have"
-            )
-        return partition
-
 
 def _state_type(event: Event) -> str:
     name = event.event.removeprefix(RUN_EVENTS)
     return event.resource.get("prefect.state-type") or name.upper()
-
-
-def _submission(pool: str, chunk: list[Any]) -> SubmitRuns:
-    return checked(lambda: SubmitRuns(pool=pool, runs=chunk))
 
 
 @needs_redis

@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from penstock.contracts.pools import Pool, Queue
 
 Blocker = Literal[
-    "pool_paused", "queue_paused", "pool_limit", "queue_limit", "no_worker", "draining", "workers_full", "not_due"
+    "pool_paused",
+    "queue_paused",
+    "pool_limit",
+    "queue_limit",
+    "no_worker",
+    "draining",
+    "workers_full",
+    "not_due",
+    "deployment_limit",
 ]
 """What can stop a claim, in the order in which it is looked for."""
 
@@ -32,11 +40,20 @@ class Reason(NamedTuple):
 
 
 class Backlog(NamedTuple):
-    """What waits in one queue: how many, how many of them are due by now, and when the first is or was due."""
+    """What waits in one queue.
+
+    Attributes:
+        waiting: how many; ``due`` how many of them are due by now.
+        first_due_ms: when the first is or was due.
+        parked: how many of them are set aside until their deployment has room; they hold up nothing behind them.
+        in_line_ms: when the first of the others is due; None when there is none.
+    """
 
     waiting: int
     due: int
     first_due_ms: int
+    parked: int = 0
+    in_line_ms: int | None = None
 
 
 class Waiting(BaseModel):
@@ -83,35 +100,50 @@ def why_waiting(
     Returns:
         The first thing that stops it, or None when nothing does: it is being handed out.
     """
+    return next(iter(all_reasons(pool, queue, in_flight, workers, due_ms=due_ms, now_ms=now_ms)), None)
+
+
+def all_reasons(
+    pool: Pool, queue: Queue, in_flight: InFlight, workers: Iterable[Worker], *, due_ms: int, now_ms: int
+) -> list[Reason]:
+    """Say everything that keeps a run of a queue from being handed out, in the order in which the claim looks at it."""
+    reasons = []
     if pool.is_paused:
-        return Reason("pool_paused", "pool paused")
+        reasons.append(Reason("pool_paused", "pool paused"))
     if queue.is_paused:
-        return Reason("queue_paused", "queue paused")
+        reasons.append(Reason("queue_paused", "queue paused"))
     if pool.concurrency_limit is not None and in_flight.pool >= pool.concurrency_limit:
-        return Reason("pool_limit", f"pool limit {in_flight.pool}/{pool.concurrency_limit}")
+        reasons.append(Reason("pool_limit", f"pool limit {in_flight.pool}/{pool.concurrency_limit}"))
     held = in_flight.queues.get(queue.name, 0)
     if queue.concurrency_limit is not None and held >= queue.concurrency_limit:
-        return Reason("queue_limit", f"queue limit {held}/{queue.concurrency_limit}")
-    return _why_nobody_takes_it(queue.name, list(workers), due_ms, now_ms)
+        reasons.append(Reason("queue_limit", f"queue limit {held}/{queue.concurrency_limit}"))
+    return reasons + _why_nobody_takes_it(queue.name, list(workers), due_ms, now_ms)
 
 
-def _why_nobody_takes_it(queue: str, workers: Sequence[Worker], due_ms: int, now_ms: int) -> Reason | None:
-    serving = [worker for worker in workers if worker.status == "ONLINE" and _serves(worker, queue)]
+def taking(queue: str, workers: Iterable[Worker]) -> list[Worker]:
+    """The workers that take runs of a queue, as far as they have a free slot."""
+    return [worker for worker in workers if worker.status == "ONLINE" and serves(worker, queue) and not worker.draining]
+
+
+def _why_nobody_takes_it(queue: str, workers: Sequence[Worker], due_ms: int, now_ms: int) -> list[Reason]:
+    serving = [worker for worker in workers if worker.status == "ONLINE" and serves(worker, queue)]
+    able = taking(queue, workers)
+    free = [worker for worker in able if worker.slots_used < worker.slots]
+    reasons = []
     if not serving:
-        return Reason("no_worker", "no online worker serves the queue")
-    taking = [worker for worker in serving if not worker.draining]
-    if not taking:
-        return Reason("draining", "every worker that serves the queue is draining")
-    free = [worker for worker in taking if worker.slots_used < worker.slots]
-    if not free:
-        used, slots = (sum(getattr(worker, what) for worker in taking) for what in ("slots_used", "slots"))
-        return Reason("workers_full", f"all workers full ({used}/{slots} slots)")
-    if due_ms > now_ms + max(round(worker.prefetch_seconds * 1000) for worker in free):
-        return Reason("not_due", f"due at {iso_of_ms(due_ms)}")
-    return None
+        reasons.append(Reason("no_worker", "no online worker serves the queue"))
+    elif not able:
+        reasons.append(Reason("draining", "every worker that serves the queue is draining"))
+    elif not free:
+        used, slots = (sum(getattr(worker, what) for worker in able) for what in ("slots_used", "slots"))
+        reasons.append(Reason("workers_full", f"all workers full ({used}/{slots} slots)"))
+    if due_ms > now_ms + max((round(worker.prefetch_seconds * 1000) for worker in free or able), default=0):
+        reasons.append(Reason("not_due", f"due at {iso_of_ms(due_ms)}"))
+    return reasons
 
 
-def _serves(worker: Worker, queue: str) -> bool:
+def serves(worker: Worker, queue: str) -> bool:
+    """Say whether a worker takes runs of a queue of this name."""
     return not worker.queues or queue in worker.queues
 
 
@@ -119,7 +151,12 @@ def describe(
     pool: Pool, queue: Queue, backlog: Backlog, in_flight: InFlight, workers: Iterable[Worker], now_ms: int
 ) -> Waiting:
     """Say what waits in a queue, since when, and why."""
-    reason = why_waiting(pool, queue, in_flight, workers, due_ms=backlog.first_due_ms, now_ms=now_ms)
+    ahead_ms = backlog.first_due_ms if backlog.in_line_ms is None else backlog.in_line_ms
+    reason = why_waiting(pool, queue, in_flight, workers, due_ms=ahead_ms, now_ms=now_ms)
+    moves = reason is None and backlog.in_line_ms is not None
+    if backlog.parked and not moves and (reason is None or reason.blocker == "not_due"):
+        noun = "run waits" if backlog.parked == 1 else "runs wait"
+        reason = Reason("deployment_limit", f"{backlog.parked} {noun} for the limit of the deployment")
     return Waiting(
         queue=queue.name,
         priority=queue.priority,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from penstock.bus.connection import redis_now_ms
 from penstock.client.admin import Administration
 from penstock.client.outage import needs_redis
+from penstock.client.run_store import RunStore
 from penstock.client.waiting import describe, in_order
+from penstock.client.waiting_store import WaitingStore
 from penstock.client.wording import did_you_mean
 from penstock.errors import NotFound
 
@@ -79,10 +82,10 @@ class Watching(Administration):
         queues = found.queues if queue is None else [await self.read_queue(pool, queue)]
         now_ms = await self.now_ms()
         until_ms = None if within is None else now_ms + round(within.total_seconds() * 1000)
-        places, total = await self._store.read_places(found, queues, until_ms, limit)
+        places, total = await self._waiting.read_places(found, queues, until_ms, limit)
         ids = [place.run_id for place in in_order(places, now_ms)][:limit]
         # What was claimed while this was read waits no more.
-        runs = [run for run in await self._store.read_runs(ids) if run.state == "SCHEDULED"]
+        runs = [run for run in await self._runs.read_runs(ids) if run.state == "SCHEDULED"]
         return Preview(runs, total, now_ms)
 
     async def explain_slots(self, pool: str, *, limit: int = SHOWN) -> Slots:
@@ -95,14 +98,15 @@ class Watching(Administration):
         found = await self.read_pool(pool)
         workers = await self._store.read_workers(found)
         now_ms = await self.now_ms()
-        backlogs = await self._store.read_backlogs(found, now_ms)
+        backlogs = await self._waiting.read_backlogs(found, now_ms)
         in_flight = await self._store.read_in_flight(found)
         waiting = [
             describe(found, queue, backlogs[queue.id], in_flight, workers, now_ms)
             for queue in found.queues
             if queue.id in backlogs
         ]
-        return Slots(found, in_flight, await self._store.read_holders(found, limit), waiting, now_ms)
+        holders = await self._waiting.pool_holders(found, limit)
+        return Slots(found, in_flight, holders.runs, waiting, now_ms)
 
     async def read_worker(self, pool: str, name: str) -> Worker:
         """One worker of a pool."""
@@ -119,6 +123,16 @@ class Watching(Administration):
             pool = await self._store.read_pool(name)
             if pool:
                 theirs = [worker.name for worker in workers if worker.pool == name]
-                runs = await self._store.read_held(pool, theirs)
+                runs = await self._waiting.read_held(pool, theirs)
                 held.update(((name, worker), of_one) for worker, of_one in zip(theirs, runs, strict=True))
         return [held.get((worker.pool, worker.name), []) for worker in workers]
+
+    # Inside
+
+    @cached_property
+    def _runs(self) -> RunStore:
+        return RunStore(self._client, self._partitions)
+
+    @cached_property
+    def _waiting(self) -> WaitingStore:
+        return WaitingStore(self._client, self._partitions, self._runs)
