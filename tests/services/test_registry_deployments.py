@@ -410,9 +410,10 @@ async def test_random_changes_end_as_the_pure_rules_say(client: Redis, seed: int
             specs = chance.sample(SPECS * 2, k=chance.randrange(4))
             changes = {**{name: model.fields[name] for name in VALUES}, **changes}
             after = await registry.deployment(overwrite=True, **changes, schedules=specs)
-            rows = [row_of(spec, after) for spec in specs]
-            fresh = [one["id"] for one in after["schedules"] if one["id"] not in {old.id for old in model.schedules}]
-            rows = named(rows, model.schedules, fresh)
+            known = {old.id for old in model.schedules}
+            fresh = [one for one in after["schedules"] if one["id"] not in known]
+            rows = [row_of(spec, after, fresh) for spec in specs]
+            rows = named(rows, model.schedules, [one["id"] for one in fresh])
         changed = model.change(changes, rows)
 
         assert {name: after[name] for name in VALUES} == {name: model.fields[name] for name in VALUES}
@@ -424,9 +425,15 @@ async def test_random_changes_end_as_the_pure_rules_say(client: Redis, seed: int
         assert [message["revision"] for message in messages] == ([model.revision] if changed else [])
 
 
-def row_of(spec: dict[str, Any], after: dict[str, Any]) -> rules.ScheduleRow:
-    """The row as it was sent, counted from the same moment; its id is found out later."""
-    return rules.schedule_row(ScheduleSpec.model_validate(spec), "", datetime.fromisoformat(after["updated"]))
+def row_of(spec: dict[str, Any], after: dict[str, Any], fresh: list[dict[str, Any]]) -> rules.ScheduleRow:
+    """The row as it was sent, counted from the same moment; its id is found out later.
+
+    The moment is that of the check before the script, so it may be of the second before.
+    """
+    given = {spec.get("anchor") for spec in SPECS}
+    moments = [one["anchor"] for one in fresh if one["anchor"] not in given]
+    moment = datetime.fromisoformat(moments[0] if moments else after["updated"])
+    return rules.schedule_row(ScheduleSpec.model_validate(spec), "", moment)
 
 
 def named(rows: list[rules.ScheduleRow], before: list[rules.KeptSchedule], fresh: list[str]) -> list[rules.ScheduleRow]:

@@ -106,7 +106,7 @@ class Schedule(ScheduleSpec):
     id: str
 
 
-class _Definition(Changes):
+class _Definition(BaseModel):
     """What commands say of a deployment, created or changed."""
 
     pool: Name = ""
@@ -128,7 +128,7 @@ class _Definition(Changes):
     retry_delay_seconds: RetryDelay = 0
 
 
-class DeploymentChanges(_Definition):
+class DeploymentChanges(_Definition, Changes):
     """Fields of a deployment to set; a field that is not given stays as it is.
 
     Attributes:
@@ -147,7 +147,7 @@ class DeploymentChanges(_Definition):
     """
 
 
-class CreateDeployment(Command):
+class CreateDeployment(_Definition, Command):
     """Create a deployment. Answers with the whole deployment (:class:`Deployment`).
 
     With ``overwrite`` an existing one gets every field of the command; ``schedules`` and ``paused`` only where they are not null.
@@ -157,22 +157,6 @@ class CreateDeployment(Command):
     type: Literal["create_deployment"] = "create_deployment"
     deployment: DeploymentName
     pool: Name
-    queue: Name = DEFAULT_QUEUE
-    entrypoint: Annotated[str, Field(max_length=1000)] | None = None
-    command: Annotated[list[str], Field(min_length=1, max_length=1000)] | Annotated[str, Field(min_length=1)] | None = (
-        None
-    )
-    working_dir: str | None = None
-    parameters: Json = Field(default_factory=dict)
-    parameter_schema: Json | None = None
-    job_variables: Json = Field(default_factory=dict)
-    tags: Annotated[list[str], Field(max_length=100)] = Field(default_factory=list)
-    description: Description | None = None
-    version: Annotated[str, Field(max_length=200)] | None = None
-    concurrency_limit: Limit | None = None
-    collision_strategy: CollisionStrategy = "enqueue"
-    retries: Retries = 0
-    retry_delay_seconds: RetryDelay = 0
     schedules: Annotated[list[ScheduleSpec], Field(max_length=MAX_SCHEDULES)] | None = None
     paused: bool | None = None
     overwrite: bool = False
