@@ -66,12 +66,16 @@ class Scheduled:
 
 @dataclass(frozen=True, slots=True)
 class WaitingRun:
-    """A run in a queue. Order within the queue: due time, then id, which is a version 7 UUID and so grows with submission."""
+    """A run in a queue. Order within the queue: due time, then id, which is a version 7 UUID and so grows with submission.
+
+    ``begun`` is true of one that waits again: it was started before.
+    """
 
     id: str
     due_ms: int
     deployment: str | None = None
     scheduled: Scheduled | None = None
+    begun: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +151,7 @@ def is_void(run: WaitingRun, deployment: DeploymentState | None) -> bool:
     """Say whether a schedule as it is defined now would not make this run: it was in the future at the last change."""
     return (
         run.scheduled is not None
+        and not run.begun
         and deployment is not None
         and run.scheduled.revision != deployment.revision
         and run.due_ms > deployment.revised_ms
@@ -161,7 +166,7 @@ def is_missed(run: WaitingRun, now_ms: int, waiting: tuple[WaitingRun, ...]) -> 
         now_ms: Redis TIME.
         waiting: runs of its deployment.
     """
-    if run.scheduled is None or run.scheduled.catch_up == "all":
+    if run.scheduled is None or run.begun or run.scheduled.catch_up == "all":
         return False
     if run.scheduled.catch_up == "none":
         return now_ms - run.due_ms > MISSED_AFTER_SECONDS * 1000

@@ -223,7 +223,9 @@ class DispatchStore:
     async def cancel_deployment(self, partition: int, message: DeploymentDeleted) -> int:
         """Cancel what waits of a deleted deployment; of one that moved away only what its schedules would make there again."""
         if message.moved_to is not None:
-            return await self.void_runs(partition, message.deployment_id, f"Moved to work pool '{message.moved_to}'")
+            voided = await self.void_runs(partition, message.deployment_id, f"Moved to work pool '{message.moved_to}'")
+            await self.unpark_runs(partition, message.deployment_id, [])
+            return voided
         cancelled = 0
         while count := int(
             await CANCEL_DEPLOYMENT(

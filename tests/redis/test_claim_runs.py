@@ -394,7 +394,11 @@ async def _wait(
     if by and draw.random() < 0.3:
         by = replace(by, revision=1)
         await client.hset(keys.key(0, "run", run.id), "auto", f"{by.schedule} 1 {by.catch_up}")
-    return WaitingRun(run.id, due_ms, deployment, by)
+    begun = draw.random() < 0.15
+    if begun:
+        # It waits again, after an attempt that failed.
+        await client.hset(keys.key(0, "run", run.id), "run_count", "1")
+    return WaitingRun(run.id, due_ms, deployment, by, begun)
 
 
 async def _compare(

@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from tests.services.domain_world import TERMINAL, Run, Slots
+from tests.services.domain_claims import Claims
+from tests.services.domain_world import TERMINAL, Run, Scheduled, Slots
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tests.services.domain_registry import Registry
-    from tests.services.domain_world import Pool, Queue, Wire, World
+    from tests.services.domain_world import Pool, Wire, World
 
 
-class Dispatcher:
+class Dispatcher(Claims):
     """Who gets what. ``registry`` is asked for queues that a submission names and that do not exist."""
 
     def __init__(self, world: World, registry: Registry) -> None:
-        self.world = world
+        super().__init__(world)
         self.registry = registry
-        self._submissions = 0
+        self._moment = 0
 
     def read_dispatch(self, batch: list[Wire]) -> None:
         """Take messages type by type, losses first and submissions last, and claim after each."""
@@ -40,6 +41,10 @@ class Dispatcher:
         self._claim_all(kinds["submit_runs"])
         for message, answer in zip(kinds["submit_runs"], answers, strict=True):
             self._answer(message, answer)
+        for message in kinds["cancel_runs"]:
+            self._cancel(message)
+        for message in kinds["delete_runs"]:
+            self._delete(message)
 
     def read_definitions(self, batch: list[Wire]) -> None:
         self._claim_all([message for message in batch if message["type"] == "pool.changed"])
@@ -50,87 +55,35 @@ class Dispatcher:
             if message["type"] == "queue.deleted":
                 name = message["queue"]["name"]
                 self._cancel_waiting(message["queue"]["id"], f"Work queue '{name}' was deleted")
+        for message in batch:
+            if message["type"] == "deployment.changed":
+                self._change_deployment(message)
+        for message in batch:
+            if message["type"] == "deployment.deleted":
+                self._delete_deployment(message)
 
     def _claim_all(self, messages: Iterable[Wire]) -> None:
         for pool in sorted({message["pool"] for message in messages}):
             self.claim(pool)
 
-    def _queue_exists(self, run: Run) -> bool:
-        pool = self.world.pool_with_id(run.pool_id)
-        return pool is not None and any(queue.id == run.queue_id for queue in pool.queues)
-
-    def claim(self, name: str) -> None:
-        """Hand out what can start: a strict waterfall over the queues."""
-        self.world.due.discard(name)
-        pool = self.world.pools.get(name)
-        while pool and (found := self._next(pool)):
-            self._assign(*found)
-        if pool and not pool.is_paused and _room(pool, self.world.in_flight(pool_id=pool.id)):
-            for queue in pool.queues:
-                open_ = not queue.is_paused and _room(queue, self.world.in_flight(queue_id=queue.id))
-                if open_ and any(run.due > self.world.now for run in self.world.waiting(queue.id)):
-                    self.world.due.add(name)
-
-    def _next(self, pool: Pool) -> tuple[Run, str, Slots] | None:
-        """Find the run that is to be handed out next, and to whom; None when nothing can start."""
-        if pool.is_paused or not _room(pool, self.world.in_flight(pool_id=pool.id)):
-            return None
-        for queue in pool.by_priority():
-            if queue.is_paused or not _room(queue, self.world.in_flight(queue_id=queue.id)):
-                continue
-            for run in self.world.waiting(queue.id):
-                able = [
-                    (slots.queues is not None, self.free(pool.id, worker), worker)
-                    for (pool_id, worker), slots in self.world.slots.items()
-                    if pool_id == pool.id
-                    and self.free(pool.id, worker) > 0
-                    and (slots.queues is None or queue.id in slots.queues)
-                    and run.due <= self.world.now + slots.prefetch
-                ]
-                if able:
-                    return run, max(able)[2], self.world.slots[pool.id, max(able)[2]]
-        return None
-
-    def can_claim(self) -> list[str]:
-        """Pools in which something could start and was not started."""
-        return [pool.name for pool in self.world.pools.values() if self._next(pool)]
-
-    def free(self, pool_id: str, worker: str) -> int:
-        slots = self.world.slots[pool_id, worker]
-        return slots.slots - len(self.world.in_flight(pool_id=pool_id, worker=worker)) if slots.announced else 0
-
-    def _assign(self, run: Run, worker: str, slots: Slots) -> None:
-        self.world.move(run, "PENDING")
-        run.epoch, run.worker, run.boot, run.valid = run.epoch + 1, worker, slots.boot, True
-        pool = self.world.pool_with_id(run.pool_id)
-        assert pool
-        self.world.inboxes[f"{pool.name}/{worker}"].append(("assigned", run.id, run.epoch, slots.boot))
-
-    def _finish(self, run: Run, to: str, message: str, *, valid: bool) -> None:
-        self.world.move(run, to, message)
-        run.valid = valid
-
-    def _put_back(self, run: Run, message: str) -> None:
-        """A run returns to its place in its queue; one whose queue is gone meanwhile has nowhere to wait."""
-        if not self._queue_exists(run):
-            self._finish(run, "CANCELLED", "Its work queue was deleted", valid=False)
-            return
-        self.world.move(run, "SCHEDULED", message)
-        run.worker, run.boot, run.valid = None, "", False
-
     def _give_back(self, pool: Pool, worker: str, living_boot: str | None, reason: str) -> None:
+        self._moment += 1
         for run in self.world.in_flight(pool_id=pool.id, worker=worker):
             requeue = pool.on_worker_lost == "requeue" and run.count < pool.max_attempts
             kept = run.boot == living_boot or (run.state == "RUNNING" and pool.on_worker_lost == "keep")
             if kept:
                 continue
-            related = [f"prefect.flow-run.{run.id}", *_places(run)]
+            related = [f"prefect.flow-run.{run.id}", *self.world.places(run)]
             detail = {"worker": worker, "epoch": run.epoch, "reason": reason}
             self.world.publish(f"penstock.claim.{run.id}.{run.epoch}", "penstock.run.claim-expired", related, detail)
-            if run.state == "PENDING" or requeue:
-                self._put_back(run, f"Worker '{worker}' was lost ({reason}); returned to its queue")
-            else:
-                self._finish(run, "CRASHED", f"Worker '{worker}' was lost ({reason})", valid=False)
+            what = f"Worker '{worker}' was lost ({reason})"
+            if run.state == "CANCELLING":
+                self._finish(run, "CANCELLED", what, valid=False)
+            elif run.state == "PENDING" or requeue:
+                self._put_back(run, f"{what}; returned to its queue")
+            elif not self._retry(run, what, self._moment):
+                self._finish(run, "CRASHED", what, valid=False)
+        self._unpark_freed()
 
     def _announce(self, message: Wire) -> None:
         pool, key = self.world.pool_with_id(message["pool_id"]), (message["pool_id"], message["worker"])
@@ -162,18 +115,27 @@ class Dispatcher:
         self._give_back(pool, message["worker"], None, message["reason"])
 
     def _submit(self, message: Wire) -> str | list[str]:
-        self._submissions += 1
+        self._moment += 1
         pool = self.world.pools.get(message["pool"])
         return [self._accept(pool, run) for run in message["runs"]] if pool else "unknown_pool"
 
     def _accept(self, pool: Pool, submitted: Wire) -> str:
         if submitted["id"] in self.world.runs:
             return "known"
+        deployment, by = submitted["deployment"], submitted["by"]
+        known = self.world.deployment_with_id(deployment)
+        if by and (known is None or known.revision != by[1]):
+            return "stale"
         queue = pool.queue(submitted["queue"])
         if queue is None:
             return "unknown_queue"
-        run = Run(submitted["id"], queue.id, pool.id, submitted["due"])
-        run.accepted = self._submissions if submitted["at"] is None else 0
+        key = (deployment or pool.id, submitted["key"]) if submitted["key"] else None
+        if key and (first := self.world.idempotency.setdefault(key, submitted["id"])) != submitted["id"]:
+            return f"same {first}"
+        run = Run(submitted["id"], queue.id, pool.id, submitted["due"], deployment=deployment, key=key)
+        run.accepted = self._moment if submitted["at"] is None else 0
+        run.scheduled = Scheduled(*by) if by else None
+        run.retries, run.delay = submitted["retries"], submitted["delay"] * 1000
         self.world.runs[run.id] = run
         self.world.move(run, "SCHEDULED")
         return "accepted"
@@ -195,11 +157,20 @@ class Dispatcher:
                 self.registry.read([command])
             answer = self._submit(message)
             self.claim(message["pool"])
-        self.world.answers[message["id"]] = "not_found" if answer == "unknown_pool" else "ok"
-        self.world.dead_letters += answer == "unknown_pool"
+        if isinstance(answer, str):
+            self.world.answers[message["id"]] = "not_found"
+            self.world.dead_letters += 1
+            return
+        answered = [(run["id"], word) for run, word in zip(message["runs"], answer, strict=True)]
+        self.world.answers[message["id"]] = {
+            "accepted": [run for run, word in answered if word in ("accepted", "known")],
+            "refused": [(run, word) for run, word in answered if word in ("unknown_queue", "stale")],
+            "same": {run: word.split()[1] for run, word in answered if word.startswith("same ")},
+        }
 
     def _report(self, message: Wire) -> None:
         pool = self.world.pools.get(message["pool"])
+        self._moment += 1
         fenced = []
         for report in message["reports"]:
             run = self.world.runs.get(report["run"])
@@ -214,26 +185,119 @@ class Dispatcher:
                     void = min(void, run.epoch - 1)
                 if void > 0:
                     fenced.append((report["run"], void))
+        self._unpark_freed()
         if fenced and pool and (pool.id, message["worker"]) in self.world.slots:
             self.world.inboxes[f"{pool.name}/{message['worker']}"].append(("revoked", *sorted(fenced)))
 
     def _apply(self, run: Run, report: Wire) -> None:
-        reported = report["state"]
+        reported, message = report["state"], report["message"]
+        if run.state == "CANCELLING" and reported not in ("COMPLETED", "RUNNING"):
+            reported = "CANCELLED"
         ends = reported in TERMINAL
         if run.state in TERMINAL or (not ends and run.state != "PENDING"):
             return
         if reported == "SCHEDULED":
-            self._put_back(run, report["message"])
+            self._put_back(run, message)
             return
         began = reported in ("RUNNING", "COMPLETED") or report["started_ms"] is not None
         if run.state == "PENDING" and began:
             run.count += 1
             self.world.move(run, "RUNNING")
-        if ends:
-            self._finish(run, reported, report["message"], valid=True)
+        failed = reported in ("FAILED", "CRASHED")
+        if ends and not (failed and self._retry(run, message, self._moment)):
+            self._finish(run, reported, message, valid=True)
+
+    def _cancel(self, message: Wire) -> None:
+        """What waits at once, what is in flight through its worker; ``force`` does not wait for workers."""
+        answer: Wire = {"cancelled": [], "cancelling": [], "unknown": [], "ended": []}
+        told, freed = defaultdict(list), set()
+        why = message["message"] or "Cancelled on request"
+        for run_id in message["runs"]:
+            run = self.world.runs.get(run_id)
+            if run is None:
+                answer["unknown"].append(run_id)
+                continue
+            if run.holds:
+                told[run.pool_id, run.worker or ""].append((run.id, run.epoch))
+            if run.holds and message["force"]:
+                pool = self.world.pool_with_id(run.pool_id)
+                freed.update([pool.name] if pool else [])
+                self._finish(run, "CANCELLED", why, valid=False)
+            elif run.holds and run.state != "CANCELLING":
+                self.world.move(run, "CANCELLING", why)
+            elif run.state == "SCHEDULED" and self.world.queue_exists(run):
+                self._finish(run, "CANCELLED", why, valid=False)
+            if run.state in ("COMPLETED", "FAILED", "CRASHED"):
+                answer["ended"].append({"run": run_id, "state": run.state})
+            else:
+                # What waits in a queue that was just deleted is cancelled with it.
+                answer["cancelled" if run.state == "CANCELLED" else "cancelling"].append(run_id)
+        self._unpark_freed()
+        self._tell("revoked" if message["force"] else "stop", told)
+        for name in sorted(freed):
+            self.claim(name)
+        self.world.answers[message["id"]] = answer
+
+    def _tell(self, what: str, told: dict[tuple[str, str], list[tuple[str, int]]]) -> None:
+        """Leave word for workers that somebody may still read."""
+        for (pool_id, worker), runs in told.items():
+            pool = self.world.pool_with_id(pool_id)
+            if pool and (pool_id, worker) in self.world.slots:
+                self.world.inboxes[f"{pool.name}/{worker}"].append((what, *sorted(runs)))
+
+    def _delete(self, message: Wire) -> None:
+        """Forget what is finished."""
+        answer: Wire = {"deleted": [], "unfinished": [], "unknown": []}
+        for run_id in message["runs"]:
+            run = self.world.runs.get(run_id)
+            ended = run is not None and run.state in TERMINAL
+            answer["deleted" if ended else "unfinished" if run else "unknown"].append(run_id)
+            if ended:
+                del self.world.runs[run_id]
+        self.world.answers[message["id"]] = answer
+
+    def give_up_waiting(self) -> None:
+        """No worker has ended in time what was cancelled."""
+        told, freed = defaultdict(list), set()
+        for run in [run for run in self.world.runs.values() if run.state == "CANCELLING"]:
+            told[run.pool_id, run.worker or ""].append((run.id, run.epoch))
+            pool = self.world.pool_with_id(run.pool_id)
+            freed.update([pool.name] if pool else [])
+            self._finish(run, "CANCELLED", "Cancelled: its worker did not end it within 300 s", valid=False)
+        self._unpark_freed()
+        self._tell("revoked", told)
+        for name in sorted(freed):
+            self.claim(name)
+
+    def _change_deployment(self, message: Wire) -> None:
+        """What its schedules would not make any more goes; what waits for its limit may find room."""
+        ident = message["deployment_id"]
+        self._void_all(ident, f"Schedules of deployment '{message['deployment']}' were changed")
+        self._unpark(ident)
+        for pool in sorted({message["pool"], message["former_pool"] or message["pool"]}):
+            self.claim(pool)
+
+    def _void_all(self, deployment_id: str, why: str) -> None:
+        deployment = self.world.deployment_with_id(deployment_id)
+        for run in self.world.scheduled(deployment=deployment_id):
+            if self._is_void(run, deployment) and self.world.queue_exists(run):
+                self._void(run, why)
+
+    def _delete_deployment(self, message: Wire) -> None:
+        """Of one that moved, what its schedules make there again goes, and no limit holds up the rest."""
+        ident = message["deployment_id"]
+        if message["moved_to"] is not None:
+            self._void_all(ident, f"Moved to work pool '{message['moved_to']}'")
+            self._unpark(ident)
+            return
+        for run in self.world.scheduled(deployment=ident):
+            if self.world.queue_exists(run):
+                self._finish(run, "CANCELLED", f"Deployment '{message['deployment']}' was deleted", valid=False)
 
     def _cancel_waiting(self, queue_id: str, message: str) -> None:
-        for run in self.world.waiting(queue_id):
+        for run in self.world.scheduled(queue_id=queue_id):
+            if run.scheduled:
+                self._forget_key(run)
             self._finish(run, "CANCELLED", message, valid=False)
 
     def _cancel_pool(self, message: Wire) -> None:
@@ -245,17 +309,10 @@ class Dispatcher:
         for run in self.world.in_flight(pool_id=message["pool_id"]):
             revoked[run.worker].append((run.id, run.epoch))
             self._finish(run, "CANCELLED", reason, valid=False)
+        self._unpark_freed()
         for worker, runs in revoked.items():
             self.world.inboxes[f"{message['pool']}/{worker}"].append(("revoked", *sorted(runs)))
         for key in [key for key, slots in self.world.slots.items() if key[0] == message["pool_id"] and slots.announced]:
             del self.world.slots[key]
         if message["pool"] not in self.world.pools:
             self.world.due.discard(message["pool"])
-
-
-def _places(run: Run) -> tuple[str, str]:
-    return f"prefect.work-queue.{run.queue_id}", f"prefect.work-pool.{run.pool_id}"
-
-
-def _room(part: Pool | Queue, holders: list[Run]) -> bool:
-    return part.concurrency_limit is None or len(holders) < part.concurrency_limit

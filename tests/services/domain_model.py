@@ -46,6 +46,8 @@ class Model:
         self.monitor = Monitor(self.world)
         self.registry = Registry(self.world)
         self.dispatcher = Dispatcher(self.world, self.registry)
+        self.one_by_one = False
+        """Whether everybody reads only one message at a time."""
         self._done = dict.fromkeys((*FIRST, *THEN), 0)
 
     def send(self, stream: str, message: Any) -> None:
@@ -55,6 +57,7 @@ class Model:
         """Let everybody read until nothing is unread."""
         while self._read_by(FIRST) or self._read_by(THEN):
             pass
+        self.dispatcher.look()
 
     def _read_by(self, readers: Iterable[Reader]) -> bool:
         return any([self._read_new(reader) for reader in readers])  # noqa: C419 - everybody reads, not only the first
@@ -64,7 +67,7 @@ class Model:
         self._read(reader, [self.world.streams[reader.stream][place]])
 
     def _read_new(self, reader: Reader) -> bool:
-        new = self.world.streams[reader.stream][self._done[reader] :]
+        new = self.world.streams[reader.stream][self._done[reader] :][: 1 if self.one_by_one else None]
         self._done[reader] += len(new)
         if new:
             self._read(reader, new)
@@ -94,12 +97,28 @@ class Model:
                 for worker in world.workers.values()
             },
             "runs": {
-                run.id: (run.state, run.queue_id, run.count, run.epoch, run.worker if run.holds else None)
+                run.id: (
+                    *(run.state, run.label, run.queue_id, run.count, run.epoch, run.retries),
+                    run.worker if run.holds else None,
+                )
                 for run in world.runs.values()
             },
+            "deployments": {ident: self._deployment(ident) for ident in world.deployment_ids},
+            "cancelling": {run.id for run in world.in_flight() if run.state == "CANCELLING"},
+            "known by a key": sorted(world.idempotency.values()),
             "due": world.due,
             "inboxes": {name: inbox for name, inbox in world.inboxes.items() if inbox},
             "dead letters": world.dead_letters,
+        }
+
+    def _deployment(self, ident: str) -> Wire:
+        deployment = self.world.deployment_with_id(ident)
+        names = ("concurrency_limit", "collision_strategy", "revision", "paused")
+        return {
+            "defined": {name: getattr(deployment, name) for name in names} if deployment else None,
+            "waiting": {run.id for run in self.world.scheduled(deployment=ident)},
+            "parked": {queue: [run.id for run in runs] for queue, runs in self.world.parked(ident).items()},
+            "in flight": {run.id for run in self.world.in_flight(deployment=ident)},
         }
 
     def _pool(self, pool: Pool) -> Wire:

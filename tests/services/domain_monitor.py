@@ -88,7 +88,9 @@ class Monitor:
     def _bind(self, pool: Pool, worker: Worker) -> bool:
         """See which queues the names a worker gives mean now; answer whether that is news."""
         named = worker.facts["queues"] if worker.online else []
-        before, worker.bound = worker.bound, frozenset(queue.id for queue in pool.queues if queue.name in named)
+        # That a queue is gone is no news of the worker.
+        before = worker.bound & {queue.id for queue in pool.queues}
+        worker.bound = frozenset(queue.id for queue in pool.queues if queue.name in named)
         return before != worker.bound
 
     def _lose(self, pool: Pool, worker: Worker, reason: str, before: dict[str, str]) -> None:

@@ -15,51 +15,61 @@ from unittest.mock import patch
 
 import orjson
 
-from penstock import keys
-from penstock.bus.connection import connect
+from penstock import keys, lua
+from penstock.bus.connection import connect, redis_now_ms
 from penstock.bus.delivery import Subscription, deliver
 from penstock.bus.entries import Entry
 from penstock.bus.health import Health
 from penstock.contracts.events import event_id
-from penstock.contracts.pools import Pool, ReadPool
 from penstock.contracts.replies import Reply
 from penstock.errors import refusal
 from services.dispatcher import app as dispatcher
+from services.dispatcher.due import DueClock
 from services.dispatcher.settings import DispatcherSettings
+from services.dispatcher.store import ANNOUNCE_WORKER, LOSE_WORKER, REPORT_RUNS, DispatchStore
 from services.heartbeat_monitor import app as heartbeat_monitor
 from services.heartbeat_monitor.settings import HeartbeatMonitorSettings
 from services.heartbeat_monitor.store import MonitorStore, Sweep
 from services.pool_registry import app as pool_registry
 from services.pool_registry.settings import PoolRegistrySettings
-from services.pool_registry.store import RegistryStore
 from tests.services.domain_model import COMMANDS, FIRST, THEN
+from tests.services.domain_sight import Sight
 from tests.services.domain_world import HOUR_MS, Event
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+    from redis.asyncio import Redis
 
     from penstock.contracts.queues import CreateQueue
     from tests.services.domain_model import Reader
     from tests.services.domain_world import Wire
 
+RUN_ALL: Final = lua.run_all
+MAY_RETRY: Final = (ANNOUNCE_WORKER, LOSE_WORKER, REPORT_RUNS)
 UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
-class Services:
+class Services(Sight):
     """Registry, monitor and dispatcher on an empty Redis."""
 
     def __init__(self, url: str) -> None:
-        self.client = connect(url)
+        super().__init__(connect(url))
         self.entries: dict[str, list[Entry]] = defaultdict(list)
-        self._patched = patch.object(dispatcher, "request", self._create_queue)
-        self._patched.start()
+        self.one_by_one = False
+        self._patched: list[Any] = [
+            patch.object(dispatcher, "request", self._create_queue),
+            patch.object(lua, "run_all", self._run_all),
+        ]
+        for patched in self._patched:
+            patched.start()
         self._subscriptions = self._wire()
+        self._store = DispatchStore(self.client, DispatcherSettings())
+        self._clock = DueClock(self._store, 1, Health("dispatcher"))
+        self._retries = False
         self._unread = dict.fromkeys((*FIRST, *THEN), "-")
         self._taken = {"events": 0, "commands": 0, "dispatch": 0, "definitions": 0}
-        self._symbols: dict[str, str] = {}
-        self._tokens: dict[str, str] = {}
         self._asked: list[str] = []
-        self._keys: list[str] = []
         self._seqs: dict[tuple[str, str], int] = {}
 
     def _wire(self) -> dict[Reader, Subscription]:
@@ -77,8 +87,23 @@ class Services:
         }
 
     async def close(self) -> None:
-        self._patched.stop()
+        for patched in self._patched:
+            patched.stop()
         await self.client.aclose()
+
+    async def _run_all(self, client: Redis, calls: Sequence[lua.Call]) -> list[Any]:
+        """Run scripts that let runs wait for their next attempt each in a millisecond of its own: only then is it certain who
+        of those that may be started again at once comes first."""
+        if not (self._retries and any(call.script in MAY_RETRY for call in calls)):
+            return await RUN_ALL(client, calls)
+        answers: list[Any] = []
+        for call in calls:
+            if call.script in MAY_RETRY:
+                before = await redis_now_ms(client)
+                while await redis_now_ms(client) == before:
+                    pass
+            answers += await RUN_ALL(client, [call])
+        return answers
 
     async def send(self, stream: str, message: Any) -> None:
         """Append the model's message as a client would write it."""
@@ -89,13 +114,33 @@ class Services:
         if message.get("id"):
             self._asked.append(message["id"])
         if message["type"] == "submit_runs":
-            message = {**message, "runs": [_submitted(run) for run in message["runs"]]}
+            self._retries |= any(run["retries"] for run in message["runs"])
+            message = {**message, "runs": [self._submitted(run) for run in message["runs"]]}
         elif message["type"] == "report_runs":
             reports = [
                 {**report, "token": self._tokens.get(report["token"], "forged")} for report in message["reports"]
             ]
             message = {**message, "reports": reports}
         await self._add(stream, message)
+
+    def _submitted(self, run: Wire) -> Wire:
+        when = None if run["at"] is None else datetime.fromtimestamp(run["due"] / 1000, UTC).isoformat()
+        by = dict(zip(("schedule", "revision", "catch_up"), run["by"], strict=True)) if run["by"] else None
+        return {
+            "id": run["id"],
+            "name": "r",
+            "queue": run["queue"],
+            "scheduled_time": when,
+            "spec": {"command": ["true"]},
+            "deployment": self._real(run["deployment"]),
+            "scheduled_by": by,
+            "idempotency_key": run["key"],
+            "retries": run["retries"],
+            "retry_delay_seconds": run["delay"],
+        }
+
+    def _real(self, symbol: str | None) -> str | None:
+        return next((ident for ident, known in self._symbols.items() if known == symbol), None)
 
     async def _add(self, stream: str, message: Wire, entry_id: str = "*") -> None:
         fields: Any = {"type": message["type"], "__data__": orjson.dumps(message)}
@@ -105,6 +150,7 @@ class Services:
         """Let everybody read until nothing is unread."""
         while await self._read_by(FIRST) or await self._read_by(THEN):
             pass
+        await self._clock._look(0)
 
     async def _read_by(self, readers: Iterable[Reader]) -> bool:
         return any([await self._read_new(reader) for reader in readers])
@@ -112,6 +158,7 @@ class Services:
     async def _read_new(self, reader: Reader) -> bool:
         found: Any = await self.client.xrange(keys.key(0, reader.stream), self._unread[reader])
         entries = [Entry(0, reader.stream, entry_id.decode(), fields) for entry_id, fields in found]
+        entries = entries[: 1 if self.one_by_one else None]
         if entries:
             self._unread[reader] = f"({entries[-1].id}"
             if reader in FIRST or reader.stream == "dispatch":
@@ -129,6 +176,13 @@ class Services:
         await (self.client.delete(tick) if outage else self.client.set(tick, now_ms + 24 * HOUR_MS))
         return (await MonitorStore(self.client).expire_workers(1))[0]
 
+    async def give_up_waiting(self) -> None:
+        """Let the time be over in which workers may end what was cancelled."""
+        name = keys.key(0, "cancelling")
+        for run_id in await self._members("cancelling"):
+            await self.client.zadd(name, {run_id: 1})
+        await self._store.expire_cancelling(0)
+
     async def _create_queue(self, *arguments: Any) -> Any:
         """Ask the registry as the dispatcher does, but one that answers at once."""
         command: CreateQueue = arguments[3]
@@ -145,11 +199,21 @@ class Services:
         assert popped, f"{command_id} was not answered"
         return Reply.model_validate_json(popped)
 
-    async def replies(self) -> dict[str, str]:
+    async def replies(self) -> dict[str, Any]:
         """What was answered since this was last asked."""
         asked, self._asked = self._asked, []
         found = {command_id: await self._reply(command_id) for command_id in asked}
-        return {command_id: reply.error.code if reply.error else "ok" for command_id, reply in found.items()}
+        return {command_id: self._answer(reply) for command_id, reply in found.items()}
+
+    def _answer(self, reply: Reply) -> Any:
+        result: Any = reply.result
+        if reply.error:
+            return reply.error.code
+        if "refused" in result:
+            words = {"not_found": "unknown_queue", "stale": "stale"}
+            refused = [(refused["run"], words[refused["code"]]) for refused in result["refused"]]
+            return {**result, "refused": refused}
+        return result if "unknown" in result else "ok"
 
     async def events(self) -> list[Event]:
         """What happened since this was last asked."""
@@ -164,7 +228,8 @@ class Services:
     def _identify(self, event: Wire) -> None:
         """Hold an event's id against its resource's; a worker's is made of its record, which may be gone, and must be new."""
         resource = event["resource"]["prefect.resource.id"]
-        if not resource.startswith("prefect.worker.") or event["event"].endswith(".refused"):
+        lives = resource.startswith(("prefect.worker.", "prefect.deployment."))
+        if not lives or event["event"].endswith(".refused"):
             assert event["id"] == event_id(resource, event["seq"])
         assert (resource, event["id"]) not in self._seqs
         self._seqs[resource, event["id"]] = event["seq"]
@@ -183,106 +248,14 @@ class Services:
         return texts
 
     def _meet(self, resource: str, event: str) -> None:
-        kind = resource.removeprefix("prefect.work-").partition(".")[0]
-        if event == f"prefect.work-{kind}.created":
+        about, _, ident = resource.rpartition(".")
+        kind = about.removeprefix("prefect.").removeprefix("work-")
+        if event == f"{about}.created":
             known = sum(symbol.startswith(f"{kind}-") for symbol in self._symbols.values())
-            self._symbols[resource.rpartition(".")[2]] = f"{kind}-{known + 1}"
+            self._symbols[ident] = f"{kind}-{known + 1}"
 
     def _symbolic(self, text: str) -> str:
         return UUID.sub(lambda found: self._symbols.get(found[0], found[0]), text)
-
-    async def seen(self) -> Wire:
-        """Everything an onlooker can see."""
-        self._keys = sorted([name.decode() async for name in self.client.scan_iter(count=1000)])
-        real = {symbol: ident for ident, symbol in self._symbols.items()}
-        inboxes = await self._inboxes()
-        names: Any = await self.client.hkeys(keys.key(0, "pools"))
-        pools = [await RegistryStore(self.client).read_pool(0, ReadPool(pool=name.decode())) for name in names]
-        return {
-            "pools": {pool.result["name"]: await self._pool(Pool(**pool.result)) for pool in pools},
-            "workers": await self._workers([real[symbol] for symbol in real if symbol.startswith("pool-")]),
-            "runs": await self._runs(),
-            "due": set(await self._members("due")),
-            "inboxes": inboxes,
-            "dead letters": await self.client.xlen(keys.key(0, "dead")),
-        }
-
-    async def _members(self, family: str, ident: str = "") -> list[str]:
-        found: Any = await self.client.zrange(keys.key(0, family, ident), 0, -1)
-        return [member.decode() for member in found]
-
-    async def _offers(self, family: str, ident: str) -> dict[str, int]:
-        found: Any = await self.client.zrange(keys.key(0, family, ident), 0, -1, withscores=True)
-        return {member.decode(): int(score) for member, score in found}
-
-    async def _pool(self, pool: Pool) -> Wire:
-        fields = ("type", "is_paused", "concurrency_limit", "on_worker_lost")
-        return {
-            **{name: getattr(pool, name) for name in fields},
-            "id": self._symbols[pool.id],
-            "status": pool.status.lower().replace("_", "-"),
-            "in flight": set(await self._members("pool_in_flight", pool.id)),
-            "offers": await self._offers("pool_free", pool.id),
-            "held": await self._held(pool.id),
-            "queues": [
-                {
-                    **{name: getattr(queue, name) for name in ("name", "priority", "concurrency_limit", "is_paused")},
-                    "id": self._symbols[queue.id],
-                    "status": queue.status.lower().replace("_", "-"),
-                    "waiting": await self._members("waiting", queue.id),
-                    "in flight": set(await self._members("queue_in_flight", queue.id)),
-                    "offers": await self._offers("queue_free", queue.id),
-                }
-                for queue in pool.queues
-            ],
-        }
-
-    def _names(self, family: str, ident: str) -> list[tuple[str, str]]:
-        """Every key of a family that was there at the last look, and what stands for the star in the pattern of its id."""
-        before, _, after = keys.key(0, family, ident).partition("*")
-        found = [name for name in self._keys if name.startswith(before) and name.endswith(after)]
-        return [(name, name[len(before) : len(name) - len(after)]) for name in found]
-
-    async def _held(self, pool_id: str) -> dict[str, set[str]]:
-        held = {}
-        for name, rest in self._names("slots_in_flight", f"{pool_id}/*"):
-            members: Any = await self.client.smembers(name)
-            held[rest] = {member.decode() for member in members}
-        return held
-
-    async def _workers(self, pool_ids: list[str]) -> dict[str, tuple[str, str]]:
-        workers = {}
-        for pool_id in pool_ids:
-            for name, worker in self._names("worker", f"{pool_id}/*"):
-                found: Any = await self.client.hmget(name, ["status", "boot_id"])
-                status, boot = found
-                workers[f"{self._symbols[pool_id]}/{worker}"] = (status.decode(), boot.decode())
-        return workers
-
-    async def _runs(self) -> dict[str, tuple[Any, ...]]:
-        names = self._names("run", "*")
-        pipe = self.client.pipeline(transaction=False)
-        for name, _ in names:
-            pipe.hmget(name, ["state", "queue_id", "run_count", "epoch", "worker"])
-        runs: dict[str, tuple[Any, ...]] = {}
-        for (_, run_id), values in zip(names, await pipe.execute(), strict=True):
-            state, queue_id, count, epoch, worker = [(value or b"").decode() for value in values]
-            held = worker if state in ("PENDING", "RUNNING") else None
-            runs[run_id] = (state or "SCHEDULED", self._symbols[queue_id], int(count or 0), int(epoch or 0), held)
-        return runs
-
-    async def _inboxes(self) -> dict[str, list[tuple[Any, ...]]]:
-        """What lies in every inbox; learns the tokens of the claims on the way."""
-        inboxes: dict[str, list[tuple[Any, ...]]] = {}
-        for name, worker in self._names("inbox", "*"):
-            entries: Any = await self.client.xrange(name)
-            bodies = [orjson.loads(fields[b"__data__"]) for _, fields in entries]
-            for body in bodies:
-                for run in body["runs"] if body["type"] == "assign_runs" else ():
-                    self._tokens[f"{run['id']}.{run['epoch']}"] = run["token"]
-            if bodies:
-                inboxes[worker] = [told for body in bodies for told in _told(body)]
-        return inboxes
 
     async def left_for_ever(self) -> set[str]:
         """Keys that nothing will ever remove."""
@@ -294,25 +267,6 @@ class Services:
         return {name.removeprefix(prefix) for name, ttl in zip(names, await pipe.execute(), strict=True) if ttl < 0}
 
 
-def _submitted(run: Wire) -> Wire:
-    when = None if run["at"] is None else datetime.fromtimestamp(run["due"] / 1000, UTC).isoformat()
-    about = {"name": "r", "queue": run["queue"], "scheduled_time": when, "spec": {"command": ["true"]}}
-    return {"id": run["id"], **about}
-
-
-def _told(body: Wire) -> list[tuple[Any, ...]]:
-    """Spell an inbox message as the model does."""
-    match body["type"]:
-        case "accept_worker":
-            return [("accepted", body["boot_id"], body["slots"])]
-        case "refuse_worker":
-            return [("refused", body["boot_id"], body["code"])]
-        case "revoke_runs":
-            return [("revoked", *sorted((run["id"], run["epoch"]) for run in body["runs"]))]
-        case _:
-            return [("assigned", run["id"], run["epoch"], body["boot_id"]) for run in body["runs"]]
-
-
 def _event(event: Wire, follows: int | None) -> Event:
     """Spell an event as the model does."""
     payload, detail = event["payload"], None
@@ -321,7 +275,9 @@ def _event(event: Wire, follows: int | None) -> Event:
         assert payload["updated_fields"] == list(detail)
     elif event["event"].startswith("prefect.flow-run."):
         message = payload["validated_state"].get("message", "")
-        detail = (payload["intended"]["from"], payload["intended"]["to"], message)
+        before = payload["initial_state"]
+        came_from = (payload["intended"]["from"], before["name"]) if before else None
+        detail = (came_from, payload["intended"]["to"], message)
     elif payload:
         detail = {
             name: payload[name] for name in payload if name not in ("last_heartbeat", "reason" * ("code" in payload))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tests.services.domain_deployments import Deployments
 from tests.services.domain_world import Pool, Queue
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from tests.services.domain_world import Wire, World
 
 
-class Registry:
+class Registry(Deployments):
     """Definitions: one command after the other; one that was answered is not executed again."""
 
     def __init__(self, world: World) -> None:

@@ -7,157 +7,60 @@ longer.
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
 
-from penstock.bus.connection import redis_now_ms
-from penstock.contracts.runs import new_run_id
-from tests.services.domain_model import COMMANDS, DISPATCH, FIRST, THEN, Model, Reader
-from tests.services.domain_on_redis import Services
-from tests.services.domain_world import HOUR_MS
+from tests.services.domain_chances import (
+    BEATS,
+    DEPLOYMENT_COMMANDS,
+    DEPLOYMENT_LIMITS,
+    DEPLOYMENTS,
+    INDEX,
+    LATE_MS,
+    LIMITS,
+    NEW_POOLS,
+    POOL_COMMANDS,
+    POOLS,
+    QUEUE_COMMANDS,
+    QUEUES,
+    RARELY,
+    RETRIES,
+    SCHEDULES,
+    SENT_BEFORE_MS,
+    SOON,
+    SOON_MS,
+    SUBMITTED,
+    WORKERS,
+)
+from tests.services.domain_model import COMMANDS, DISPATCH, FIRST, THEN, Reader
+from tests.services.domain_telling import ToldTwice
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable, Iterator, Sequence
-
-    from tests.services.domain_world import Event, Wire
+    from tests.services.domain_world import Wire
 
 EXAMPLES = 80
 STEPS = 40
 
-SENT_BEFORE_MS = 2 * HOUR_MS
-"""Heartbeats bear ids of two hours ago: with an interval of 10 minutes a worker is overdue, with one of an hour it is not."""
-SOON_MS, LATE_MS = HOUR_MS // 6, 240 * HOUR_MS
-"""Due within, and beyond, the hour that a worker may be given a run ahead of its time."""
 
-POOLS = st.sampled_from(["etl"] * 6 + ["ml"])
-QUEUES = st.sampled_from(["default", "default", "a", "a", "b", "c"])
-WORKERS = st.sampled_from(["w1", "w1", "w2", "w3"])
-LIMITS = st.sampled_from([None, None, None, 1, 1, 2, 3, 0])
-POLICIES = st.sampled_from(["crash", "requeue", "keep"])
-RARELY = st.sampled_from([False] * 7 + [True])
-SOON = st.sampled_from([True, True, True, False])
-"""Whether the services read at once, or only after the next step."""
-INDEX = st.integers(0, 1000)
-
-NEW_POOLS = st.fixed_dictionaries(
-    {
-        "worker_type": st.sampled_from(["process"] * 5 + ["docker"]),
-        "is_paused": RARELY,
-        "concurrency_limit": LIMITS,
-        "on_worker_lost": POLICIES,
-        "max_attempts": st.integers(1, 2),
-        "if_missing": st.booleans(),
-        "overwrite": st.booleans(),
-    }
-)
-POOL_CHANGES = st.fixed_dictionaries(
-    {},
-    optional={
-        "concurrency_limit": LIMITS,
-        "on_worker_lost": POLICIES,
-        "max_attempts": st.integers(1, 2),
-        "description": st.sampled_from([None, "nightly"]),
-    },
-)
-POOL_COMMANDS = st.one_of(
-    *[st.fixed_dictionaries({"type": st.just("update_pool"), "changes": POOL_CHANGES})] * 3,
-    *[st.just({"type": "resume_pool"})] * 2,
-    st.just({"type": "pause_pool"}),
-    *[NEW_POOLS.map(lambda new: {"type": "create_pool", **new})] * 2,
-    st.just({"type": "delete_pool"}),
-)
-NEW_QUEUES = st.fixed_dictionaries(
-    {
-        "priority": st.none() | st.integers(1, 6),
-        "concurrency_limit": LIMITS,
-        "is_paused": RARELY,
-        "if_missing": st.booleans(),
-    }
-)
-QUEUE_CHANGES = st.fixed_dictionaries(
-    {},
-    optional={
-        "concurrency_limit": LIMITS,
-        "priority": st.integers(1, 6),
-        "name": st.sampled_from(["a", "b", "d"]),
-    },
-)
-QUEUE_COMMANDS = st.one_of(
-    *[NEW_QUEUES.map(lambda new: {"type": "create_queue", **new})] * 2,
-    *[st.fixed_dictionaries({"type": st.just("update_queue"), "changes": QUEUE_CHANGES})] * 3,
-    *[st.just({"type": "pause_queue"})] * 2,
-    *[st.just({"type": "resume_queue"})] * 2,
-    st.just({"type": "delete_queue"}),
-)
-BEATS = st.fixed_dictionaries(
-    {
-        "pool": POOLS,
-        "worker": WORKERS,
-        "worker_type": st.sampled_from(["process"] * 9 + ["docker"]),
-        "boot_id": st.sampled_from(["b1", "b1", "b1", "b2", "b3"]),
-        "interval_seconds": st.sampled_from([3600, 600]),
-        "queues": st.just([]) | st.lists(QUEUES, unique=True, max_size=2),
-        "slots": st.integers(0, 4),
-        "prefetch_seconds": st.sampled_from([0, 0, 3600]),
-        "draining": st.sampled_from([False, False, True]),
-        "stopping": RARELY,
-    }
-)
-SUBMITTED = st.lists(st.tuples(QUEUES, st.sampled_from([None, SOON_MS, LATE_MS, -1, -2])), min_size=1, max_size=4)
-
-
-class Story(RuleBasedStateMachine):
+class Story(ToldTwice):
     """One story, told twice."""
 
-    redis_url: ClassVar[str]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._runner = asyncio.Runner()
-        self.services = Services(self.redis_url)
-        self.model = Model(self._do(self._begin()))
-        self.world = self.model.world
-        self._claims: dict[tuple[str, int], tuple[str, str]] = {}
-        self._sent = 0
-        self._told = 0
-        self._parted = False
-        self._messages = {"commands": 0, "dispatch": 0, "definitions": 0}
-
-    async def _begin(self) -> int:
-        await self.services.client.flushall()
-        return await redis_now_ms(self.services.client)
-
-    def _do(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return self._runner.run(work)
-
-    def teardown(self) -> None:
-        try:
-            if not self._parted:
-                self._settle()
-                self._delete_everything()
-        finally:
-            self._do(self.services.close())
-            self._runner.close()
-
-    def _delete_everything(self) -> None:
-        """What is gone leaves nothing behind: only streams, the numbers of the workers' events, and the last sweep."""
-        for pool in sorted(self.world.pools):
-            self._send("commands", {"type": "delete_pool", "pool": pool}, soon=True)
-        left = self._do(self.services.left_for_ever())
-        streams = {reader.stream for reader in (*FIRST, *THEN)} | {"events", "dead"}
-        assert_same(left - streams - {"event-ledger", "liveness-tick"}, set())
-        assert [run.id for run in self.world.runs.values() if run.state == "SCHEDULED" or run.holds] == []
-
-    # What may happen.
-
-    @initialize(new=NEW_POOLS, limits=st.tuples(LIMITS, LIMITS), slots=st.integers(1, 4))
-    def work_goes_on(self, new: Wire, limits: tuple[int | None, int | None], slots: int) -> None:
-        """A pool with two workers and two queues, and runs in both."""
+    @initialize(
+        new=NEW_POOLS,
+        limits=st.tuples(LIMITS, LIMITS, DEPLOYMENT_LIMITS),
+        slots=st.integers(1, 4),
+        retries=RETRIES,
+        one_by_one=st.sampled_from([False, False, True]),
+    )
+    def work_goes_on(
+        self, new: Wire, limits: tuple[int | None, ...], slots: int, retries: tuple[int, int], one_by_one: bool
+    ) -> None:
+        """A pool with two workers and two queues, and runs in both, some of them of a deployment."""
+        self.model.one_by_one = self.services.one_by_one = one_by_one
         pool = {"type": "create_pool", **new, "worker_type": "process", "is_paused": False}
         self.command_about_a_pool(pool="etl", command=pool, soon=False)
         queue = {"type": "create_queue", "priority": 1, "is_paused": False, "if_missing": False}
@@ -166,7 +69,10 @@ class Story(RuleBasedStateMachine):
         self.command_about_a_queue(pool="etl", queue="default", command=limited, soon=True)
         self.a_plain_worker_comes_online(worker="w1", slots=slots, named=[], soon=True)
         self.a_plain_worker_comes_online(worker="w2", slots=1, named=["a"], soon=True)
-        self._submit("etl", [("default", None), ("a", None)] * 2, soon=True)
+        self.create_deployment("hello/demo", concurrency_limit=limits[2])
+        self._submit("etl", [("default", None), ("a", None)], soon=True)
+        about = {"deployment": "deployment-1", "retries": retries[0], "delay": retries[1]}
+        self._submit("etl", [("default", None), ("a", None), ("a", None)], soon=True, **about)
 
     @rule(pool=POOLS, command=POOL_COMMANDS, soon=SOON)
     def command_about_a_pool(self, pool: str, command: Wire, soon: bool) -> None:
@@ -175,6 +81,84 @@ class Story(RuleBasedStateMachine):
     @rule(pool=POOLS, queue=QUEUES, command=QUEUE_COMMANDS, soon=SOON)
     def command_about_a_queue(self, pool: str, queue: str, command: Wire, soon: bool) -> None:
         self._send("commands", {**command, "pool": pool, "queue": queue}, soon=soon)
+
+    @rule(deployment=DEPLOYMENTS, command=DEPLOYMENT_COMMANDS, soon=SOON)
+    def command_about_a_deployment(self, deployment: str, command: Wire, soon: bool) -> None:
+        self._send("commands", {**command, "deployment": deployment}, soon=soon)
+
+    @rule(
+        deployment=DEPLOYMENTS,
+        pool=POOLS,
+        queue=QUEUES,
+        times=st.lists(st.sampled_from([None, None, None, SOON_MS, -1]), min_size=1, max_size=4),
+        retries=RETRIES,
+        key=st.sampled_from([None, None, None, "k1", "k2"]),
+        soon=SOON,
+    )
+    def submit_runs_of_a_deployment(
+        self,
+        deployment: str,
+        pool: str,
+        queue: str,
+        times: list[int | None],
+        retries: tuple[int, int],
+        key: str | None,
+        soon: bool,
+    ) -> None:
+        about = {"deployment": self._last_id(deployment), "key": key, "retries": retries[0], "delay": retries[1]}
+        self._submit(pool, [(queue, later) for later in times], soon=soon, **about)
+
+    @rule(
+        deployment=DEPLOYMENTS,
+        schedule=SCHEDULES,
+        catch_up=st.sampled_from(["all", "all", "latest"]),
+        times=st.lists(st.sampled_from([SOON_MS, SOON_MS, LATE_MS, -1, -2, -3]), min_size=1, max_size=3, unique=True),
+        ahead=st.sampled_from([0, 0, 0, 0, 1, -1]),
+        retries=RETRIES,
+        soon=SOON,
+    )
+    def a_schedule_makes_runs(
+        self,
+        deployment: str,
+        schedule: str,
+        catch_up: str,
+        times: list[int],
+        ahead: int,
+        retries: tuple[int, int],
+        soon: bool,
+    ) -> None:
+        """In the pool and queue of the deployment, under the revision it has, or nearly."""
+        if known := self.world.deployments.get(deployment):
+            by = (schedule, max(1, known.revision + ahead), catch_up)
+            for later in times:
+                about = {"deployment": known.id, "by": by, "retries": retries[0], "delay": retries[1]}
+                self._submit(known.pool, [(known.queue, later)], soon=soon, key=f"{schedule}:{later}", **about)
+
+    @precondition(lambda self: self._known)
+    @rule(which=st.lists(INDEX, min_size=1, max_size=4), force=RARELY, soon=SOON)
+    def cancel_runs(self, which: list[int], force: bool, soon: bool) -> None:
+        """Of any age and in any state."""
+        self._cancel([self._known[-1 - index % len(self._known)] for index in which], force=force, soon=soon)
+
+    @precondition(lambda self: self._held())
+    @rule(which=st.lists(INDEX, min_size=1, max_size=3), force=st.booleans(), soon=SOON)
+    def cancel_runs_in_flight(self, which: list[int], force: bool, soon: bool) -> None:
+        held = self._held()
+        self._cancel([held[index % len(held)][0] for index in which], force=force, soon=soon)
+
+    @precondition(lambda self: self._known)
+    @rule(which=st.lists(INDEX, min_size=1, max_size=4, unique=True), soon=SOON)
+    def delete_runs(self, which: list[int], soon: bool) -> None:
+        runs = [self._known[-1 - index % len(self._known)] for index in which]
+        self._send("dispatch", {"type": "delete_runs", "id": self._next_id(), "runs": runs}, soon=soon)
+
+    @precondition(lambda self: any(run.state == "CANCELLING" for run in self.world.runs.values()))
+    @rule()
+    def no_worker_ends_in_time_what_was_cancelled(self) -> None:
+        self._settle()
+        self._do(self.services.give_up_waiting())
+        self.model.dispatcher.give_up_waiting()
+        self._settle()
 
     @rule(beat=BEATS, soon=SOON)
     def heartbeat(self, beat: Wire, soon: bool) -> None:
@@ -250,12 +234,13 @@ class Story(RuleBasedStateMachine):
         self._submit(pool, runs, soon=soon)
 
     @precondition(lambda self: self._held())
-    @rule(soon=SOON)
-    def everybody_works(self, soon: bool) -> None:
-        """What was handed out starts, what runs completes."""
+    @rule(soon=SOON, fails=st.booleans())
+    def everybody_works(self, soon: bool, fails: bool) -> None:
+        """What was handed out starts, what runs completes or fails, what was cancelled is stopped."""
         held: dict[tuple[str, str, str], list[tuple[str, int]]] = defaultdict(list)
         for run_id, epoch in self._held():
-            state = "RUNNING" if self.world.runs[run_id].state == "PENDING" else "COMPLETED"
+            before = self.world.runs[run_id].state
+            state = {"PENDING": "RUNNING", "RUNNING": "FAILED" if fails else "COMPLETED"}.get(before, "CANCELLED")
             held[*self._claims[run_id, epoch], state].append((run_id, epoch))
         for (pool, worker, state), claims in held.items():
             told = [(run_id, epoch, f"{run_id}.{epoch}") for run_id, epoch in claims]
@@ -266,7 +251,7 @@ class Story(RuleBasedStateMachine):
     @precondition(lambda self: self._held())
     @rule(
         which=st.lists(INDEX, min_size=1, max_size=3),
-        state=st.sampled_from(["RUNNING", "COMPLETED", "FAILED", "CRASHED", "SCHEDULED"]),
+        state=st.sampled_from(["RUNNING", "COMPLETED", "FAILED", "FAILED", "CRASHED", "SCHEDULED", "CANCELLED"]),
         started_ms=st.none() | st.just(1),
         soon=SOON,
     )
@@ -276,7 +261,7 @@ class Story(RuleBasedStateMachine):
     @precondition(lambda self: self._claims)
     @rule(
         which=INDEX,
-        state=st.sampled_from(["RUNNING", "COMPLETED", "FAILED", "SCHEDULED"]),
+        state=st.sampled_from(["RUNNING", "COMPLETED", "FAILED", "SCHEDULED", "CANCELLED"]),
         trick=st.sampled_from(["none", "wrong epoch", "forged token", "another worker"]),
         soon=SOON,
     )
@@ -297,118 +282,11 @@ class Story(RuleBasedStateMachine):
         self._settle()
         sent = self.world.streams[reader.stream]
         place = len(sent) - 1 - which % len(sent) if sent else -1
-        # A command without an id says of itself that it may be executed twice.
-        if sent and (reader != COMMANDS or sent[place]["id"]):
+        # A command without an id says of itself that it may be executed twice; a run that was deleted is made anew.
+        if sent and (reader != COMMANDS or sent[place]["id"]) and not self._submits_deleted(reader, sent[place]):
             self._do(self.services.again(reader, place))
             self.model.again(reader, place)
             self._settle()
-
-    # How it is told.
-
-    def _next_id(self) -> str:
-        self._sent += 1
-        return f"sent-{self._sent}"
-
-    def _send(self, stream: str, message: Any, *, soon: bool) -> None:
-        if stream == "commands":
-            message = {"id": self._next_id(), **message}
-        self.model.send(stream, message)
-        self._do(self.services.send(stream, message))
-        if soon:
-            self._settle()
-
-    def _submit(self, pool: str, runs: Iterable[tuple[str, int | None]], *, soon: bool) -> None:
-        told = [
-            {"id": new_run_id(0), "queue": queue, "due": self.world.now + (later or 0), "at": later}
-            for queue, later in runs
-        ]
-        self._send("dispatch", {"type": "submit_runs", "id": self._next_id(), "pool": pool, "runs": told}, soon=soon)
-
-    def _report_held(self, which: Sequence[int], state: str, started_ms: int | None, *, soon: bool) -> None:
-        """Reports of a worker that holds what it reports."""
-        held = self._held()
-        chosen = [held[index % len(held)] for index in which]
-        pool, worker = self._claims[chosen[0]]
-        mine = [claim for claim in chosen if self._claims[claim] == (pool, worker)]
-        self._report(
-            pool, worker, [(run, epoch, f"{run}.{epoch}") for run, epoch in mine], state, started_ms, soon=soon
-        )
-
-    def _report(
-        self,
-        pool: str,
-        worker: str,
-        claims: Sequence[tuple[str, int, str]],
-        state: str,
-        started_ms: int | None,
-        *,
-        soon: bool,
-    ) -> None:
-        about = {"state": state, "message": "as the worker says", "started_ms": started_ms}
-        reports = [{"run": run, "epoch": epoch, "token": token, **about} for run, epoch, token in claims]
-        message = {"type": "report_runs", "pool": pool, "worker": worker, "reports": reports}
-        self._send("dispatch", message, soon=soon)
-
-    def _held(self) -> list[tuple[str, int]]:
-        held = [(run.id, run.epoch) for run in self.world.in_flight()]
-        return [claim for claim in held if claim in self._claims]
-
-    # What must be the same.
-
-    def _settle(self) -> None:
-        self.model.settle()
-        self._parted = True
-        self._do(self._compare())
-        self._parted = False
-        assert self.model.dispatcher.can_claim() == [], "a due run and a free slot were left apart"
-        for name, inbox in self.world.inboxes.items():
-            pool, _, worker = name.partition("/")
-            self._claims.update({(said[1], said[2]): (pool, worker) for said in inbox if said[0] == "assigned"})
-
-    async def _compare(self) -> None:
-        await self.services.settle()
-        told, self._told = self.world.events[self._told :], len(self.world.events)
-        assert_same(_by_resource(await self.services.events()), _by_resource(told))
-        answered = await self.services.replies()
-        assert_same(answered, {command_id: self.world.answers[command_id] for command_id in answered})
-        for stream, count in self._messages.items():
-            expected = self.world.streams[stream][count:]
-            self._messages[stream] += len(expected)
-            assert_same([_essence(sent) for sent in await self.services.messages(stream)], [*map(_essence, expected)])
-        real, model = await self.services.seen(), self.model.seen()
-        # Waking up once too often harms nobody.
-        assert model.pop("due") <= real.pop("due")
-        assert_same(real, model)
-
-
-def assert_same(real: Any, model: Any) -> None:
-    """Say where two trees part, not only that they do."""
-    apart = list(_apart(real, model, ""))
-    assert not apart, "\n".join(apart)
-
-
-def _apart(real: Any, model: Any, place: str) -> Iterator[str]:
-    if isinstance(real, dict) and isinstance(model, dict):
-        for name in dict.fromkeys([*real, *model]):
-            yield from _apart(real.get(name), model.get(name), f"{place}/{name}")
-    elif real != model:
-        yield f"{place}:\n  services {real}\n  model    {model}"
-
-
-def _by_resource(events: Iterable[Event]) -> dict[str, list[Event]]:
-    found: dict[str, list[Event]] = defaultdict(list)
-    for event in events:
-        found[event.resource].append(event)
-    return dict(found)
-
-
-def _essence(message: Wire) -> Wire:
-    """What matters of a message: of one that was sent by a client, that it is there."""
-    if message["type"] in ("submit_runs", "report_runs"):
-        return {"type": message["type"]}
-    if message["type"] == "create_queue":
-        return {"type": "create_queue", "pool": message["pool"], "queue": message["queue"]}
-    return {name: message[name] for name in message if name not in ("seq", "worker_type", "id")}
 
 
 def test_services_and_model_tell_the_same_story(redis_url: str) -> None:

@@ -27,7 +27,7 @@ for _, run_id in ipairs(run_ids) do
 end
 if #run_ids == 0 then
   for _, queue_id in ipairs(redis.call('SMEMBERS', key_deployment_parked(deployment_id))) do
-    redis.call('SREM', key_queue_parked(queue_id), deployment_id)
+    if redis.call('EXISTS', key_queue(queue_id)) == 1 then redis.call('SREM', key_queue_parked(queue_id), deployment_id) end
   end
   redis.call('DEL', key_deployment_parked(deployment_id))
 end

@@ -5,7 +5,7 @@
 -- ARGV      message        why, for the events
 -- ARGV      skip           how many runs were left alone by earlier calls
 -- ARGV      max_runs       how many are looked at in this call
--- USES      deployment deployment_waiting
+-- USES      deployment deployment_waiting queue
 -- INCLUDES  clock events runs parking slots admission
 -- RETURNS   {runs removed, runs left alone}; both 0 means that there are no more
 -- COST      O(log waiting) a run
@@ -21,9 +21,13 @@ for _, run_id in ipairs(found) do
   if not run then
     redis.call('ZREM', key_deployment_waiting(deployment_id), run_id)
     removed = removed + 1
-  elseif run.state == 'SCHEDULED' and run.auto and run.auto:match('^%S+ (%d+)') ~= about[1] then
-    void_run(run, message)
-    removed = removed + 1
+  elseif run.state == 'SCHEDULED' and run.auto and run.auto:match('^%S+ (%d+)') ~= about[1] and not has_begun(run) then
+    -- Without a queue it is cancelled with everything that waits there.
+    run.pool_id = redis.call('HGET', key_queue(run.queue_id), 'pool_id')
+    if run.pool_id then
+      void_run(run, message)
+      removed = removed + 1
+    end
   end
 end
 return { removed, #found - removed }

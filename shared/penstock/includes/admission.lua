@@ -2,7 +2,8 @@
 --
 -- USES      deployment deployment_in_flight deployment_waiting idempotency run
 -- CONSTANTS MISSED_AFTER_MS
--- RETURNS   admit(run, queue_id, due_ms, retention) -> 'go' | 'gone' (it waits here no more) | 'stays', hold(run), void_run(run, message)
+-- RETURNS   admit(run, queue_id, due_ms, retention) -> 'go' | 'gone' (it waits here no more) | 'stays', hold(run), has_begun(run),
+--           void_run(run, message)
 -- COST      O(1) a run, O(later runs of its deployment) for one that catches up only the latest
 -- RULE      services.dispatcher.rules.admission
 
@@ -39,10 +40,15 @@ local function scheduled_by(run)
   return run.auto:match('^(%S+) (%d+) (%S+)$')
 end
 
+-- A run that waits for its next attempt, or was taken back from a lost worker, is more than a place in a preview.
+local function has_begun(run)
+  return run.run_count > 0 or run.label ~= nil
+end
+
 -- Changed or paused since, and at that time still in the future. The definition of a deleted deployment is not there.
 local function is_void(run, due_ms)
   local _, revision = scheduled_by(run)
-  if not revision then return false end
+  if not revision or has_begun(run) then return false end
   local deployment = deployment_named(run.deployment_id)
   return deployment.revision and deployment.revision ~= revision and due_ms > deployment.revised_ms or false
 end
@@ -60,6 +66,7 @@ end
 -- Why it must not run any more, if its time has been missed; else nil.
 local function missed(run, due_ms)
   local schedule, _, catch_up = scheduled_by(run)
+  if has_begun(run) then return nil end
   if catch_up == 'latest' and is_overtaken(run, schedule, due_ms) then
     return 'Missed: a later run of its schedule is due, and only the latest is caught up'
   end
