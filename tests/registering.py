@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from penstock import keys
@@ -144,3 +145,9 @@ async def assert_again_is_silent(registry: Registry, command: Command) -> None:
         await registry.client.lrange(keys.key(0, "reply", "c-1"), 0, -1)
         == [await registry.client.get(keys.key(0, "answer", "c-1"))] * 2
     )
+
+
+def is_just_now(anchor: str, at: str) -> bool:
+    """Whether a whole second is that of a moment, or of the check a moment before it."""
+    apart = datetime.fromisoformat(at) - datetime.fromisoformat(anchor)
+    return anchor[19:] == "Z" and timedelta(0) <= apart < timedelta(seconds=5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from zoneinfo import ZoneInfo
 
 from penstock import templates
 from penstock.contracts.base import MAX_LIMIT, RESERVED_PREFIX, is_reserved
@@ -214,13 +215,35 @@ def schedule_row(schedule: ScheduleSpec, ident: str, now: datetime) -> ScheduleR
     Args:
         schedule: one that has been checked.
         ident: the id it gets if it is new.
-        now: intervals, and rules without DTSTART, are counted from here if nothing else was said; to the second.
+        now: of the registry; see :func:`starting_anchor`.
     """
     given = anchor_text(schedule.anchor)
-    counted = schedule.interval_seconds is not None or "DTSTART" not in (schedule.rrule or "DTSTART").upper()
-    otherwise = anchor_text(now.replace(microsecond=0)) if counted else "null"
+    otherwise = anchor_text(starting_anchor(schedule, now)) or "null"
     fields = schedule.model_dump(mode="json", exclude={"id", "anchor"})
     return ScheduleRow(ident, given, otherwise, json_text(fields)[1:])
+
+
+def starting_anchor(schedule: ScheduleSpec, now: datetime) -> datetime | None:
+    """Say what a schedule is counted from if nothing else was said.
+
+    Args:
+        schedule: one that has been checked.
+        now: when it is made.
+
+    Returns:
+        For an interval this second. For a rule without DTSTART midnight of its zone, so that what the rule does not say (the
+        second, the minute, the hour) is 0 and not the moment of its making; one with COUNT begins to count with this minute.
+        None for what needs none.
+    """
+    if schedule.interval_seconds is not None:
+        return now.replace(microsecond=0)
+    rule = (schedule.rrule or "DTSTART").upper()
+    if "DTSTART" in rule:
+        return None
+    if "COUNT" in rule:
+        return now.replace(second=0, microsecond=0)
+    local = now.astimezone(ZoneInfo(schedule.timezone))
+    return local.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def anchor_text(anchor: datetime | None) -> str:

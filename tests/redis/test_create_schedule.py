@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from penstock.contracts.deployments import MAX_SCHEDULES, CreateSchedule, ScheduleSpec
-from tests.registering import Registry, assert_again_is_silent, has_id_of_deployment
+from tests.registering import Registry, assert_again_is_silent, has_id_of_deployment, is_just_now
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -31,7 +31,7 @@ async def test_it_comes_last_and_is_told_with_the_lists_before_and_after(registr
     assert first == made["schedules"][0]
     assert second == {
         "id": second["id"],
-        "anchor": f"{after['updated'][:19]}Z",
+        "anchor": second["anchor"],
         "interval_seconds": 60.0,
         "cron": None,
         "rrule": None,
@@ -41,6 +41,7 @@ async def test_it_comes_last_and_is_told_with_the_lists_before_and_after(registr
         "parameters": {"n": 1},
         "slug": "often",
     }
+    assert is_just_now(second["anchor"], after["updated"])
     assert after["revision"] == 2
     (event,) = await registry.events()
     assert event["event"] == "prefect.deployment.updated"

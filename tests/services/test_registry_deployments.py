@@ -431,7 +431,7 @@ def row_of(spec: dict[str, Any], after: dict[str, Any], fresh: list[dict[str, An
     The moment is that of the check before the script, so it may be of the second before.
     """
     given = {spec.get("anchor") for spec in SPECS}
-    moments = [one["anchor"] for one in fresh if one["anchor"] not in given]
+    moments = [one["anchor"] for one in fresh if one["interval_seconds"] and one["anchor"] not in given]
     moment = datetime.fromisoformat(moments[0] if moments else after["updated"])
     return rules.schedule_row(ScheduleSpec.model_validate(spec), "", moment)
 

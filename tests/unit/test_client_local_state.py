@@ -18,6 +18,7 @@ from penstock.client.local_state import (
     state_file,
     write_state,
 )
+from penstock.errors import Unavailable
 from penstock.settings import Settings
 
 if TYPE_CHECKING:
@@ -83,5 +84,13 @@ def test_a_party_uses_the_running_up_only_when_it_was_given_no_redis(monkeypatch
     assert read_settings(Settings).redis_url == "redis://10.0.0.7:6379/0"
 
 
-def test_without_either_the_default_is_used() -> None:
+def test_a_home_whose_up_does_not_run_is_not_replaced_by_whatever_answers_at_the_default_address(home: Path) -> None:
+    with pytest.raises(Unavailable, match="no `penstock up` runs with its home in") as caught:
+        read_settings(Settings)
+    assert str(home) in str(caught.value)
+
+
+def test_without_any_of_them_the_default_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv(HOME_VARIABLE)
+    monkeypatch.setenv("HOME", str(tmp_path))
     assert read_settings(Settings).redis_url == "redis://127.0.0.1:6379/0"

@@ -197,12 +197,14 @@ def test_equal_schedules_have_equal_rows_whatever_the_zone_of_the_anchor() -> No
     ("fields", "otherwise"),
     [
         ({"interval_seconds": 60}, '"2026-03-04T05:06:07Z"'),
-        ({"rrule": "FREQ=DAILY"}, '"2026-03-04T05:06:07Z"'),
+        ({"rrule": "FREQ=DAILY"}, '"2026-03-04T00:00:00Z"'),
+        ({"rrule": "FREQ=DAILY", "timezone": "America/New_York"}, '"2026-03-04T05:00:00Z"'),
+        ({"rrule": "FREQ=DAILY;COUNT=3"}, '"2026-03-04T05:06:00Z"'),
         ({"rrule": "dtstart:20260101T000000\nRRULE:FREQ=DAILY"}, "null"),
         ({"cron": "* * * * *"}, "null"),
     ],
 )
-def test_what_begins_nowhere_begins_now_to_the_second(fields: dict[str, Any], otherwise: str) -> None:
+def test_an_interval_begins_this_second_and_a_rule_at_midnight_of_its_zone(fields: dict[str, Any], otherwise: str) -> None:
     row = rules.schedule_row(spec(**fields), "id", NOW)
     assert (row.anchor, row.otherwise) == ("", otherwise)
 

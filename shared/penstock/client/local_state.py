@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 import orjson
 
+from penstock.errors import Unavailable
 from penstock.settings import Settings
 
 HOME_VARIABLE: Final = "PENSTOCK_UP_HOME"
@@ -93,5 +94,15 @@ def read_settings(kind: type[S]) -> S:
 
     Raises:
         BadSettings: a variable is unknown or wrong.
+        Unavailable: ``PENSTOCK_UP_HOME`` names a ``penstock up`` that does not run: whatever answers at the default address
+            is another one.
     """
-    return kind.read(redis_url=None if os.environ.get(REDIS_URL_VARIABLE) else local_redis_url())
+    if os.environ.get(REDIS_URL_VARIABLE):
+        return kind.read()
+    url = local_redis_url()
+    if url is None and os.environ.get(HOME_VARIABLE):
+        raise Unavailable(
+            f"no `penstock up` runs with its home in {home()} ({HOME_VARIABLE}); start it, or say with "
+            f"{REDIS_URL_VARIABLE} where Redis is"
+        )
+    return kind.read(redis_url=url)
