@@ -10,7 +10,7 @@ from penstock.bus.service import Service
 from penstock.contracts.deployments import DeploymentChanged, DeploymentDeleted
 from penstock.contracts.pools import PoolChanged, PoolDeleted, QueueDeleted
 from penstock.contracts.runs import CancelRuns, ClaimRuns, DeleteRuns, ReportRuns, SubmitRuns
-from penstock.contracts.workers import AnnounceWorker, LoseWorker
+from penstock.contracts.workers import AnnounceWorker, DrainWorker, LoseWorker
 from penstock.streams import COMMANDS, DEFINITIONS, DISPATCH
 from services.dispatcher.due import DueClock
 from services.dispatcher.handlers import DispatchHandlers
@@ -50,6 +50,8 @@ def build(settings: DispatcherSettings, client: Redis, health: Health) -> Servic
                     # Reports first: they free the slots that submissions of the same batch may take.
                     Route(LoseWorker, handlers.lose_worker),
                     Route(AnnounceWorker, handlers.announce_worker),
+                    # Before anything that hands out.
+                    Route(DrainWorker, handlers.drain_worker),
                     Route(ReportRuns, handlers.report_runs, array="reports"),
                     Route(SubmitRuns, handlers.submit_runs, array="runs"),
                     # After submissions: what was sent before a cancellation is there to be cancelled.

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from penstock.contracts.deployments import DeploymentChanged, DeploymentDeleted
     from penstock.contracts.pools import PoolChanged, PoolDeleted, QueueDeleted
     from penstock.contracts.runs import CancelRuns, ClaimRuns, DeleteRuns, ReportRuns, SubmitRuns
-    from penstock.contracts.workers import AnnounceWorker, LoseWorker
+    from penstock.contracts.workers import AnnounceWorker, DrainWorker, LoseWorker
+    from services.dispatcher.answers import Claimed
     from services.dispatcher.due import DueClock
-    from services.dispatcher.store import Claimed, DispatchStore
+    from services.dispatcher.store import DispatchStore
 
 log = structlog.get_logger("dispatcher")
 
@@ -158,6 +159,12 @@ class DispatchHandlers:
             if applied:
                 log.info("worker announced", pool=message.pool, worker=message.worker, slots=message.slots)
 
+    async def drain_worker(self, batch: list[Delivery[DrainWorker]]) -> None:
+        """Assign nothing more to workers, and tell them to end."""
+        for delivery in batch:
+            await self._store.drain_worker(delivery.partition, delivery.message)
+            log.info("drain", pool=delivery.message.pool, worker=delivery.message.worker)
+
     async def lose_worker(self, batch: list[Delivery[LoseWorker]]) -> None:
         """Take back the runs of lost workers."""
         for delivery in batch:
@@ -205,12 +212,13 @@ class DispatchHandlers:
                 f"Schedules of deployment '{message.deployment}' were changed",
             )
             pools = {message.pool, message.former_pool or message.pool}
+            moved = await self._store.move_runs(delivery.partition, message.deployment_id) if message.former_pool else 0
             self._note(
                 delivery.partition,
                 await self._store.unpark_runs(delivery.partition, message.deployment_id, sorted(pools)),
             )
-            if removed:
-                log.info("deployment changed", deployment=message.deployment, removed=removed)
+            if removed or moved:
+                log.info("deployment changed", deployment=message.deployment, removed=removed, moved=moved)
 
     async def deployment_deleted(self, batch: list[Delivery[DeploymentDeleted]]) -> None:
         """Cancel what waits of a deleted deployment."""

@@ -55,6 +55,23 @@ def applies(seq: int, stored_seq: int | None) -> bool:
     return stored_seq is None or seq > stored_seq
 
 
+def free_slots(slots: int, held: int, *, boot_id: str = "", draining: str | None = None) -> int:
+    """Say how many runs may be assigned to a worker.
+
+    Args:
+        slots: what it announced.
+        held: how many runs it holds; more than it has slots for after it announced fewer.
+        boot_id: its present life.
+        draining: the life that is being drained; None if none ever was.
+    """
+    return 0 if draining == boot_id else max(0, slots - held)
+
+
+def drain_left_ms(until_ms: int | None, now_ms: int) -> int | None:
+    """Say how long a worker that is told again to end may still take; None leaves that to the worker."""
+    return None if until_ms is None else max(0, until_ms - now_ms)
+
+
 @dataclass(frozen=True, slots=True)
 class Scheduled:
     """Which schedule made a run, and under which revision of its deployment."""
@@ -68,7 +85,7 @@ class Scheduled:
 class WaitingRun:
     """A run in a queue. Order within the queue: due time, then id, which is a version 7 UUID and so grows with submission.
 
-    ``begun`` is true of one that waits again: it was started before.
+    ``begun`` is true of one that waits again: it was handed out before.
     """
 
     id: str
@@ -172,6 +189,7 @@ def is_missed(run: WaitingRun, now_ms: int, waiting: tuple[WaitingRun, ...]) -> 
         return now_ms - run.due_ms > MISSED_AFTER_SECONDS * 1000
     return any(
         other.scheduled is not None
+        and not other.begun
         and other.scheduled.schedule == run.scheduled.schedule
         and run.due_ms < other.due_ms <= now_ms
         for other in waiting
@@ -194,7 +212,7 @@ def admission(run: WaitingRun, now_ms: int, deployment: DeploymentState | None) 
         return "missed"
     if deployment.limit is None or deployment.in_flight < deployment.limit:
         return "go"
-    if deployment.strategy == "enqueue":
+    if deployment.strategy == "enqueue" or run.begun:
         return "park"
     return "cancel" if run.due_ms <= now_ms else "stay"
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from prometheus_client import Counter
 
 from penstock import keys, lua
 from penstock.bus.connection import redis_now_ms
 from services.dispatcher import arguments
+from services.dispatcher.answers import claimed_of, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -19,13 +20,15 @@ if TYPE_CHECKING:
     from penstock.contracts.deployments import DeploymentDeleted
     from penstock.contracts.pools import PoolDeleted, QueueDeleted, QueueGone
     from penstock.contracts.runs import CancelRuns, DeleteRuns, ReportRuns, SubmitRuns
-    from penstock.contracts.workers import AnnounceWorker, LoseWorker
+    from penstock.contracts.workers import AnnounceWorker, DrainWorker, LoseWorker
+    from services.dispatcher.answers import Claimed
     from services.dispatcher.settings import DispatcherSettings
 
 SUBMIT_RUNS = lua.load("services.dispatcher", "submit_runs")
 CLAIM_RUNS = lua.load("services.dispatcher", "claim_runs")
 REPORT_RUNS = lua.load("services.dispatcher", "report_runs")
 ANNOUNCE_WORKER = lua.load("services.dispatcher", "announce_worker")
+DRAIN_WORKER = lua.load("services.dispatcher", "drain_worker")
 LOSE_WORKER = lua.load("services.dispatcher", "lose_worker")
 CANCEL_WAITING = lua.load("services.dispatcher", "cancel_waiting")
 CANCEL_IN_FLIGHT = lua.load("services.dispatcher", "cancel_in_flight")
@@ -34,6 +37,8 @@ CANCEL_DEPLOYMENT = lua.load("services.dispatcher", "cancel_deployment")
 EXPIRE_CANCELLING = lua.load("services.dispatcher", "expire_cancelling")
 DELETE_RUNS = lua.load("services.dispatcher", "delete_runs")
 VOID_RUNS = lua.load("services.dispatcher", "void_runs")
+RECALL_RUNS = lua.load("services.dispatcher", "recall_runs")
+MOVE_RUNS = lua.load("services.dispatcher", "move_runs")
 UNPARK_RUNS = lua.load("services.dispatcher", "unpark_runs")
 
 CLAIM_AT_ONCE: Final = 100
@@ -41,6 +46,9 @@ CLAIM_AT_ONCE: Final = 100
 CLAIM_BYTES: Final = 500_000
 """About what one assignment may carry; runs with large parameters are handed out in several."""
 CANCEL_AT_ONCE: Final = 200
+RECALL_MARGIN_MS: Final = 500
+"""A run that is due so soon may have begun before its worker hears that it must not."""
+RECALL_AT_MOST: Final = 1000
 ASIDE_AT_ONCE: Final = 1000
 """Runs parked, dropped or put back by one script call; each of them costs less than one that is handed out."""
 DUE_AT_ONCE: Final = 100
@@ -48,15 +56,6 @@ DUE_AT_ONCE: Final = 100
 
 CLAIMED = Counter("penstock_claims_total", "Runs handed out")
 FENCED = Counter("penstock_fenced_reports_total", "Reports refused because the claim was no longer the worker's")
-
-
-class Claimed(NamedTuple):
-    """What one claim did."""
-
-    pool: str
-    runs: int
-    next_due_ms: int | None
-    more: bool
 
 
 class DispatchStore:
@@ -96,7 +95,7 @@ class DispatchStore:
             for message in messages
         ]
         answers, claimed = await self._then_claim(partition, calls, {message.pool for message in messages})
-        return [_text(answer) for answer in answers], claimed
+        return [words_of(answer) for answer in answers], claimed
 
     async def report_runs(
         self, partition: int, messages: Sequence[ReportRuns]
@@ -137,6 +136,19 @@ class DispatchStore:
         )
         answers, claimed = await self._then_claim(partition, [call], {message.pool})
         return bool(answers[0]), claimed
+
+    async def drain_worker(self, partition: int, message: DrainWorker) -> None:
+        """Assign nothing more to a worker and tell it to end; the script answers the command."""
+        seconds = message.deadline_seconds
+        await DRAIN_WORKER(
+            self._client,
+            partition,
+            command_id=message.id,
+            deadline=message.deadline,
+            pool=message.pool,
+            worker=message.worker,
+            patience=None if seconds is None else round(seconds * 1000),
+        )
 
     async def lose_worker(self, partition: int, message: LoseWorker) -> tuple[int, list[Claimed]]:
         """Take back what a lost worker holds, and give it to others at once."""
@@ -197,8 +209,9 @@ class DispatchStore:
         return [word.decode() for word in answers]
 
     async def void_runs(self, partition: int, deployment_id: str, reason: str) -> int:
-        """Remove future runs that a deployment's schedules would not make any more."""
-        removed = skipped = 0
+        """Remove future runs that a deployment's schedules would not make any more, handed out ahead of their time or not."""
+        skipped = 0
+        removed = await self.recall_runs(partition, deployment_id, reason)
         while True:
             gone, left = await VOID_RUNS(
                 self._client,
@@ -211,6 +224,29 @@ class DispatchStore:
             removed, skipped = removed + int(gone), skipped + int(left)
             if gone + left == 0:
                 return removed
+
+    async def recall_runs(self, partition: int, deployment_id: str, reason: str) -> int:
+        """The part of :meth:`void_runs` that takes runs back from their workers."""
+        recalled = await RECALL_RUNS(
+            self._client,
+            partition,
+            deployment_id=deployment_id,
+            message=reason,
+            margin=RECALL_MARGIN_MS,
+            max_runs=RECALL_AT_MOST,
+        )
+        return int(recalled)
+
+    async def move_runs(self, partition: int, deployment_id: str) -> int:
+        """Let what waits of a deployment wait in the pool and queue it names now."""
+        moved = skipped = 0
+        while True:
+            gone, left = await MOVE_RUNS(
+                self._client, partition, deployment_id=deployment_id, skip=skipped, max_runs=CANCEL_AT_ONCE
+            )
+            moved, skipped = moved + int(gone), skipped + int(left)
+            if gone + left == 0:
+                return moved
 
     async def unpark_runs(self, partition: int, deployment_id: str, pools: Iterable[str]) -> list[Claimed]:
         """Try again what waits for a deployment's limit, because it may have been raised."""
@@ -226,19 +262,14 @@ class DispatchStore:
             voided = await self.void_runs(partition, message.deployment_id, f"Moved to work pool '{message.moved_to}'")
             await self.unpark_runs(partition, message.deployment_id, [])
             return voided
-        cancelled = 0
-        while count := int(
-            await CANCEL_DEPLOYMENT(
-                self._client,
-                partition,
-                deployment_id=message.deployment_id,
-                message=f"Deployment '{message.deployment}' was deleted",
-                max_runs=CANCEL_AT_ONCE,
-                **self._history,
-            )
-        ):
-            cancelled += count
-        return cancelled
+        return await self._until_none(
+            CANCEL_DEPLOYMENT,
+            partition,
+            deployment_id=message.deployment_id,
+            message=f"Deployment '{message.deployment}' was deleted",
+            max_runs=CANCEL_AT_ONCE,
+            **self._history,
+        )
 
     async def cancel_queue(self, partition: int, message: QueueDeleted) -> int:
         """Cancel what waits in a deleted queue."""
@@ -259,39 +290,37 @@ class DispatchStore:
             cancelled += await self._cancel_waiting(
                 partition, message.pool_id, message.pool, message.worker_type, queue, reason
             )
-        while count := int(
-            await CANCEL_IN_FLIGHT(
-                self._client,
-                partition,
-                pool=message.pool,
-                pool_id=message.pool_id,
-                message=reason,
-                max_runs=CANCEL_AT_ONCE,
-                **self._history,
-            )
-        ):
-            cancelled += count
-        return cancelled
+        return cancelled + await self._until_none(
+            CANCEL_IN_FLIGHT,
+            partition,
+            pool=message.pool,
+            pool_id=message.pool_id,
+            message=reason,
+            max_runs=CANCEL_AT_ONCE,
+            **self._history,
+        )
 
     async def _cancel_waiting(
         self, partition: int, pool_id: str, pool: str, worker_type: str, queue: QueueGone, reason: str
     ) -> int:
         related = arguments.related(pool_id, pool, worker_type, queue)
-        cancelled = 0
-        while count := int(
-            await CANCEL_WAITING(
-                self._client,
-                partition,
-                pool_id=pool_id,
-                queue_id=queue.id,
-                related=related,
-                message=reason,
-                max_runs=CANCEL_AT_ONCE,
-                **self._history,
-            )
-        ):
-            cancelled += count
-        return cancelled
+        return await self._until_none(
+            CANCEL_WAITING,
+            partition,
+            pool_id=pool_id,
+            queue_id=queue.id,
+            related=related,
+            message=reason,
+            max_runs=CANCEL_AT_ONCE,
+            **self._history,
+        )
+
+    async def _until_none(self, script: lua.Script, partition: int, **arguments: Any) -> int:
+        """Call a script that does a bounded part of its work until nothing is left; answers how much that was."""
+        total = 0
+        while count := int(await script(self._client, partition, **arguments)):
+            total += count
+        return total
 
     async def _then_claim(
         self, partition: int, calls: list[lua.Call], pools: set[str]
@@ -300,11 +329,11 @@ class DispatchStore:
         names = sorted(pools)
         answers = await lua.run_all(self._client, [*calls, *(self._claim(partition, name) for name in names)])
         results = answers[: len(calls)]
-        claims = [_claimed(name, answer) for name, answer in zip(names, answers[len(calls) :], strict=True)]
+        claims = [claimed_of(name, answer) for name, answer in zip(names, answers[len(calls) :], strict=True)]
         last = claims
         while again := [claim.pool for claim in last if claim.more]:
             answers = await lua.run_all(self._client, [self._claim(partition, name) for name in again])
-            last = [_claimed(name, answer) for name, answer in zip(again, answers, strict=True)]
+            last = [claimed_of(name, answer) for name, answer in zip(again, answers, strict=True)]
             claims = [*claims, *last]
         CLAIMED.inc(sum(claim.runs for claim in claims))
         return results, claims
@@ -319,12 +348,3 @@ class DispatchStore:
             nonce=secrets.token_hex(16),
             **self._history,
         )
-
-
-def _text(answer: Any) -> str | list[str]:
-    return answer.decode() if isinstance(answer, bytes) else [word.decode() for word in answer]
-
-
-def _claimed(pool: str, answer: Any) -> Claimed:
-    runs, next_due_ms, more = answer
-    return Claimed(pool, int(runs), int(next_due_ms) if next_due_ms else None, bool(more))

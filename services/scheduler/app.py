@@ -8,7 +8,7 @@ from penstock.bus.delivery import Route, Subscription
 from penstock.bus.requests import request
 from penstock.bus.service import Service
 from penstock.contracts.deployments import DeploymentChanged, DeploymentDeleted
-from penstock.contracts.pools import PoolDeleted
+from penstock.contracts.pools import PoolDeleted, QueueDeleted
 from penstock.contracts.results import Submission
 from penstock.streams import DEFINITIONS, DISPATCH
 from services.scheduler.handlers import Handlers
@@ -36,6 +36,7 @@ def subscription(handlers: Handlers) -> Subscription:
         SERVICE,
         [
             Route(PoolDeleted, handlers.pool_deleted),
+            Route(QueueDeleted, handlers.queue_deleted),
             Route(DeploymentDeleted, handlers.deployment_deleted),
             Route(DeploymentChanged, handlers.deployment_changed),
         ],

@@ -9,7 +9,7 @@ import structlog
 if TYPE_CHECKING:
     from penstock.bus.delivery import Delivery
     from penstock.contracts.deployments import DeploymentChanged, DeploymentDeleted
-    from penstock.contracts.pools import PoolDeleted
+    from penstock.contracts.pools import PoolDeleted, QueueDeleted
     from services.scheduler.planner import Planner
     from services.scheduler.store import SchedulerStore
 
@@ -49,3 +49,11 @@ class Handlers:
         for delivery in batch:
             restarted = await self._planner.postpone_pool(delivery.partition, delivery.message.pool)
             log.info("pool deleted", pool=delivery.message.pool, plans=restarted)
+
+    async def queue_deleted(self, batch: list[Delivery[QueueDeleted]]) -> None:
+        """Make the future runs anew that went with a queue: a schedule goes on, and its queue is created when needed."""
+        for delivery in batch:
+            message = delivery.message
+            restarted = await self._planner.restart_queue(delivery.partition, message.pool, message.queue.name)
+            if restarted:
+                log.info("queue deleted", pool=message.pool, queue=message.queue.name, plans=restarted)

@@ -38,7 +38,7 @@ LOOK_AGAIN_SECONDS: Final = 2.0
 """Plans another scheduler began are seen after so long at the latest."""
 SOON_MS: Final = 1_000
 """When to try again what somebody else is about to settle: the dispatcher is away, or has not yet voided an old run."""
-POOL_GONE_MS: Final = 60_000
+POOL_GONE_MS: Final = 10_000
 """When to try again for a pool that does not exist, or a definition no run can be made of."""
 RECONCILE_SECONDS: Final = 300.0
 """How often all definitions are compared with the plans, for messages that were lost with a stream."""
@@ -133,6 +133,17 @@ class Planner:
         now_ms = await self.now_ms()
         idents = await self._store.defined_idents(partition, await self._store.deployments_of_pool(partition, pool))
         return await self._store.restart_plans(partition, now_ms, now_ms + POOL_GONE_MS, idents)
+
+    async def restart_queue(self, partition: int, pool: str, queue: str) -> int:
+        """Let the schedules whose runs waited in a queue that was deleted begin again: their next runs create it anew.
+
+        Returns:
+            How many there are.
+        """
+        now_ms = await self.now_ms()
+        deployments = await self._store.deployments_of_pool(partition, pool, queue)
+        idents = await self._store.defined_idents(partition, deployments)
+        return await self._store.restart_plans(partition, now_ms, now_ms + SOON_MS, idents)
 
     async def plan_due(self, partition: int) -> float:
         """Carry out the plans of one partition that are due.

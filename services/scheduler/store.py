@@ -162,17 +162,19 @@ class SchedulerStore:
         found: Any = await self._client.hvals(keys.key(partition, "deployments"))
         return [raw.decode() for raw in found]
 
-    async def deployments_of_pool(self, partition: int, pool: str) -> list[str]:
-        """Ids of the deployments whose runs go to a pool, which need not exist."""
+    async def deployments_of_pool(self, partition: int, pool: str, queue: str | None = None) -> list[str]:
+        """Ids of the deployments whose runs go to a pool, or to one of its queues, which need not exist."""
+        wanted = (pool, queue)
         found = []
         ids = await self.all_deployments(partition)
         for start in range(0, len(ids), _PAGE):
             page = ids[start : start + _PAGE]
             pipe = self._client.pipeline(transaction=False)
             for deployment in page:
-                pipe.hget(keys.key(partition, "deployment", deployment), "pool")
-            names = zip(page, await pipe.execute(), strict=True)
-            found += [deployment for deployment, name in names if name and orjson.loads(name) == pool]
+                pipe.hmget(keys.key(partition, "deployment", deployment), ["pool", "queue"])
+            rows = zip(page, await pipe.execute(), strict=True)
+            named = [(deployment, orjson.loads(row[0]), orjson.loads(row[1])) for deployment, row in rows if all(row)]
+            found += [deployment for deployment, *where in named if wanted in ((where[0], None), tuple(where))]
         return found
 
     async def read_deployments(self, partition: int, ids: Iterable[str]) -> dict[str, Deployment | None]:

@@ -8,6 +8,7 @@ from penstock import keys
 from penstock.bus.connection import redis_now_ms
 from penstock.contracts.runs import CancelRuns, new_run_id
 from services.dispatcher.rules import cancelled
+from services.dispatcher.store import CANCEL_RUNS
 from tests.definitions import define_deployment, define_pool
 from tests.dispatching import announce, assigned, in_flight, lose, places, report, state_of, submit, told
 from tests.support import read_events, read_messages
@@ -200,3 +201,15 @@ async def test_a_worker_that_is_lost_gets_no_inbox_that_nobody_reads(client: Red
 
     ttl: Any = await client.ttl(keys.key(0, "inbox", "etl/w1"))
     assert 0 < ttl <= 3600
+
+
+async def test_if_its_dispatcher_dies_right_after_a_forced_cancel_the_due_clock_of_another_uses_the_slot(
+    client: Redis, store: DispatchStore
+) -> None:
+    pool = await define_pool(client, "etl")
+    await announce(store, pool, slots=1)
+    first, _ = await submit(store, "etl", count=2)
+
+    await CANCEL_RUNS(client, 0, message="", force=True, patience=1, retention=60, kept=10, rest=[first])
+
+    assert (await store.due_pools(0))[0] == ["etl"]

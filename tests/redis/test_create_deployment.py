@@ -220,7 +220,6 @@ async def test_overwriting_gives_it_every_field_but_what_was_left_open(registry:
         "updates": {
             "entrypoint": {"from": "hello.py:hello", "to": None},
             "command": {"from": None, "to": "ls"},
-            "parameters": {"from": {"n": 1}, "to": {}},
             "description": {"from": "old", "to": None},
         },
     }

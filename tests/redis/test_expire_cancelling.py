@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from penstock import keys
 from penstock.bus.connection import redis_now_ms
 from penstock.contracts.runs import CancelRuns
+from services.dispatcher.store import EXPIRE_CANCELLING
 from tests.definitions import define_pool
 from tests.dispatching import announce, assigned, lose, report, state_of, submit, told
 from tests.support import read_events, read_messages
@@ -82,3 +83,17 @@ async def test_the_slot_of_a_kept_run_whose_worker_never_returns_is_freed_by_can
     await store.expire_cancelling(0)
 
     assert (await state_of(client, kept), await state_of(client, waits)) == ("CANCELLED", "PENDING")
+
+
+async def test_if_its_dispatcher_dies_right_after_it_the_due_clock_of_another_uses_the_slot(
+    client: Redis, store: DispatchStore
+) -> None:
+    pool = await define_pool(client, "etl")
+    await announce(store, pool, slots=1)
+    first, _ = await submit(store, "etl", count=2)
+    await store.cancel_runs(0, CancelRuns(runs=[first]))
+    await overdue(client, first)
+
+    await EXPIRE_CANCELLING(client, 0, message="", max_runs=10, retention=60, kept=10)
+
+    assert (await store.due_pools(0))[0] == ["etl"]

@@ -1,17 +1,29 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from penstock import keys
+from penstock.bus.connection import redis_now_ms
 from penstock.contracts.deployments import DeploymentChanged
 from penstock.contracts.pools import QueueGone
-from penstock.contracts.runs import SubmitRuns
+from penstock.contracts.runs import CancelRuns, SubmitRuns
 from services.dispatcher.settings import DispatcherSettings
 from services.dispatcher.store import DispatchStore
 from tests.definitions import define_deployment, define_pool
-from tests.dispatching import announce, assigned, in_flight, lose, one_run, places, report, state_of, submit
+from tests.dispatching import (
+    announce,
+    assigned,
+    by_schedule,
+    in_flight,
+    lose,
+    one_run,
+    places,
+    report,
+    state_of,
+    submit,
+)
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -150,3 +162,127 @@ async def test_parked_runs_end_with_their_queue(client: Redis) -> None:
 
 def _gone(ident: str) -> QueueGone:
     return QueueGone(id=ident, name="old")
+
+
+async def test_one_that_was_to_follow_and_is_cancelled_makes_room_for_the_next(
+    client: Redis, store: DispatchStore
+) -> None:
+    pool = await define_pool(client, "etl")
+    deployment = await define_deployment(client, limit=1)
+    await announce(store, pool, slots=10)
+    first, second, third = await submit(store, "etl", count=3, deployment=deployment)
+    await client.hset(keys.key(0, "pool", pool.id), "is_paused", "true")
+    await report(store, "etl", (await assigned(client, "etl"))[0], "COMPLETED", started_ms=1)
+    assert await places(client, pool) == [second]
+
+    await store.cancel_runs(0, CancelRuns(runs=[second]))
+    await client.hset(keys.key(0, "pool", pool.id), "is_paused", "false")
+    await store.claim_runs(0, ["etl"])
+
+    assert [await state_of(client, run_id) for run_id in (first, second, third)] == [
+        *("COMPLETED", "CANCELLED", "PENDING")
+    ]
+
+
+async def test_whatever_made_room_the_next_claim_finds_it(client: Redis, store: DispatchStore) -> None:
+    """A limit that was raised a moment ago, for example: nobody has told the dispatcher yet."""
+    pool = await define_pool(client, "etl", queues={"critical": {"priority": 1}, "low": {"priority": 9}})
+    deployment = await define_deployment(client, limit=1)
+    await announce(store, pool, slots=10)
+    _, parked = await submit(store, "etl", "critical", count=2, deployment=deployment)
+
+    await define_deployment(client, limit=2)
+    (low,) = await submit(store, "etl", "low", deployment=deployment)
+
+    assert [await state_of(client, run_id) for run_id in (parked, low)] == ["PENDING", "SCHEDULED"]
+
+
+async def test_of_parked_runs_that_were_missed_the_latest_runs_as_soon_as_there_is_room(
+    client: Redis, store: DispatchStore
+) -> None:
+    pool = await define_pool(client, "etl")
+    deployment = await define_deployment(client, limit=1)
+    await announce(store, pool, slots=10)
+    now_ms = await redis_now_ms(client)
+    await submit(store, "etl", deployment=deployment)
+    about: Any = {"deployment": deployment, "scheduled_by": by_schedule(catch_up="latest")}
+    parked = []
+    for offset in (-5000, -4000, -3000, -2000, -1000):
+        parked += await submit(store, "etl", due_ms=now_ms + offset, **about)
+
+    await report(store, "etl", (await assigned(client, "etl"))[0], "COMPLETED", started_ms=1)
+
+    assert [await state_of(client, run_id) for run_id in parked] == [*["CANCELLED"] * 4, "PENDING"]
+
+
+async def test_a_run_that_was_handed_out_once_is_neither_missed_nor_cancelled_by_a_collision(
+    client: Redis, store: DispatchStore
+) -> None:
+    pool = await define_pool(client, "etl")
+    deployment = await define_deployment(client, limit=1, strategy="cancel_new")
+    await announce(store, pool, slots=1)
+    long_ago = await redis_now_ms(client) - 50_000
+    about: Any = {"deployment": deployment, "retries": 1, "scheduled_by": by_schedule(catch_up="none")}
+    (run_id,) = await submit(store, "etl", due_ms=long_ago, **about)
+    (run,) = await assigned(client, "etl")
+    await client.zadd(keys.key(0, "deployment_in_flight", deployment), {"another": 1})
+    await client.hset(keys.key(0, "run", run_id), "due", str(long_ago - 100_000))
+
+    await report(store, "etl", run, "SCHEDULED", message="Worker is draining")
+
+    assert await state_of(client, run_id) == "SCHEDULED"
+    assert await places(client, pool, deployment=deployment) == [run_id]
+    await client.zrem(keys.key(0, "deployment_in_flight", deployment), "another")
+    await store.claim_runs(0, ["etl"])
+    assert await state_of(client, run_id) == "PENDING"
+
+
+async def test_a_retry_of_an_older_run_does_not_overtake_the_latest(client: Redis, store: DispatchStore) -> None:
+    pool = await define_pool(client, "etl")
+    deployment = await define_deployment(client)
+    await announce(store, pool, slots=1)
+    about: Any = {"deployment": deployment, "scheduled_by": by_schedule(catch_up="latest")}
+    now_ms = await redis_now_ms(client)
+    (older,) = await submit(store, "etl", due_ms=now_ms - 9000, retries=1, **about)
+    (newer,) = await submit(store, "etl", due_ms=now_ms - 1000, **about)
+
+    await report(store, "etl", (await assigned(client, "etl"))[0], "FAILED", started_ms=1)
+
+    assert await state_of(client, newer) == "PENDING"
+    await report(store, "etl", (await assigned(client, "etl"))[1], "COMPLETED", started_ms=1)
+    assert await state_of(client, older) == "PENDING"
+
+
+async def test_a_run_does_not_begin_again_when_its_deployment_is_gone(client: Redis, store: DispatchStore) -> None:
+    pool = await define_pool(client, "etl")
+    deployment = await define_deployment(client)
+    await announce(store, pool)
+    (run_id,) = await submit(store, "etl", deployment=deployment, retries=5)
+    await client.delete(keys.key(0, "deployment", deployment))
+
+    await report(store, "etl", (await assigned(client, "etl"))[0], "FAILED", started_ms=1)
+
+    assert await state_of(client, run_id) == "FAILED"
+
+
+async def test_thousands_of_missed_runs_are_dropped_at_a_cost_that_grows_with_their_number_only(
+    client: Redis, store: DispatchStore
+) -> None:
+    pool = await define_pool(client, "etl")
+    deployment = await define_deployment(client)
+    about: Any = {"deployment": deployment, "scheduled_by": by_schedule(catch_up="latest")}
+    now_ms = await redis_now_ms(client)
+    missed = []
+    for block in range(5):
+        runs = [one_run("default", now_ms - 10_000_000 + 1000 * (1000 * block + n), **about) for n in range(1000)]
+        await store.submit_runs(0, [SubmitRuns(pool="etl", runs=runs)])
+        missed += [run.id for run in runs]
+    before: Any = await client.info("commandstats")
+
+    await announce(store, pool)
+
+    after: Any = await client.info("commandstats")
+    looked = after["cmdstat_hmget"]["calls"] - before["cmdstat_hmget"]["calls"]
+    assert await state_of(client, missed[-1]) == "PENDING"
+    assert await state_of(client, missed[-2]) == "CANCELLED"
+    assert looked < 5 * 5000, "a few looks at each, however many wait behind it"

@@ -44,7 +44,9 @@ class Claims:
         for queue in pool.by_priority():
             if queue.is_paused or not _room(queue, self.world.in_flight(queue_id=queue.id)):
                 continue
-            for run in self.world.waiting(queue.id):
+            for run in self.world.scheduled(queue_id=queue.id):
+                if run.parked and self._is_full(run):
+                    continue
                 able = [
                     (slots.queues is not None, self.free(pool.id, worker), worker)
                     for (pool_id, worker), slots in self.world.slots.items()
@@ -57,6 +59,10 @@ class Claims:
                     return Turn(run, max(able)[2], *admitted)
         return None
 
+    def _is_full(self, run: Run) -> bool:
+        deployment = self.world.deployment_with_id(run.deployment)
+        return deployment is not None and not _room(deployment, self.world.in_flight(deployment=deployment.id))
+
     def _admit(self, run: Run) -> tuple[str, str] | None:
         """Say what becomes of a run whose turn has come, and why; None when it stays where it is."""
         deployment, future = self.world.deployment_with_id(run.deployment), run.due > self.world.now
@@ -68,7 +74,7 @@ class Claims:
             return "cancel", "Missed: a later run of its schedule is due, and only the latest is caught up"
         if _room(deployment, self.world.in_flight(deployment=deployment.id)):
             return "go", ""
-        if deployment.collision_strategy == "enqueue":
+        if deployment.collision_strategy == "enqueue" or run.begun:
             return "park", ""
         return None if future else ("cancel", "Deployment concurrency limit reached")
 
@@ -82,6 +88,7 @@ class Claims:
         by = run.scheduled
         return bool(by and by.catch_up == "latest" and not run.begun) and any(
             other.scheduled
+            and not other.begun
             and by
             and other.scheduled.schedule == by.schedule
             and (run.due, run.accepted) < (other.due, other.accepted)
@@ -147,8 +154,9 @@ class Claims:
         run.worker, run.boot, run.valid = None, "", False
 
     def _retry(self, run: Run, message: str, moment: int) -> bool:
-        """Let a run that failed wait for its next attempt, if it has one left and a queue to wait in."""
-        if not run.retries or not self.world.queue_exists(run):
+        """Let a run that failed wait for its next attempt, if it has one left, a queue to wait in, and its deployment still."""
+        is_orphan = run.deployment is not None and self.world.deployment_with_id(run.deployment) is None
+        if not run.retries or is_orphan or not self.world.queue_exists(run):
             return False
         self._wait(run, message, "AwaitingRetry")
         run.retries -= 1

@@ -252,7 +252,8 @@ class Dispatcher(Claims):
             run = self.world.runs.get(run_id)
             ended = run is not None and run.state in TERMINAL
             answer["deleted" if ended else "unfinished" if run else "unknown"].append(run_id)
-            if ended:
+            if run and ended:
+                self._forget_key(run)
                 del self.world.runs[run_id]
         self.world.answers[message["id"]] = answer
 
@@ -273,12 +274,33 @@ class Dispatcher(Claims):
         """What its schedules would not make any more goes; what waits for its limit may find room."""
         ident = message["deployment_id"]
         self._void_all(ident, f"Schedules of deployment '{message['deployment']}' were changed")
+        if message["former_pool"]:
+            self._move(ident)
         self._unpark(ident)
         for pool in sorted({message["pool"], message["former_pool"] or message["pool"]}):
             self.claim(pool)
 
+    def _move(self, deployment_id: str) -> None:
+        """What waits of a deployment waits where it belongs now."""
+        deployment = self.world.deployment_with_id(deployment_id)
+        pool = self.world.pools.get(deployment.pool) if deployment else None
+        queue = pool.queue(deployment.queue) if pool and deployment else None
+        for run in self.world.scheduled(deployment=deployment_id):
+            if pool and queue and run.queue_id != queue.id:
+                run.queue_id, run.pool_id, run.parked = queue.id, pool.id, False
+                self.world.due.add(pool.name)
+
     def _void_all(self, deployment_id: str, why: str) -> None:
         deployment = self.world.deployment_with_id(deployment_id)
+        told = defaultdict(list)
+        for run in self.world.in_flight(deployment=deployment_id):
+            revision = deployment.revision if deployment else None
+            early = run.state == "PENDING" and run.count == 0 and run.due > self.world.now
+            if run.scheduled and run.scheduled.revision != revision and early:
+                told[run.pool_id, run.worker or ""].append((run.id, run.epoch))
+                self._free(run)
+                self._void(run, why)
+        self._tell("revoked", told)
         for run in self.world.scheduled(deployment=deployment_id):
             if self._is_void(run, deployment) and self.world.queue_exists(run):
                 self._void(run, why)

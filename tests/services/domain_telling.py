@@ -174,7 +174,19 @@ class ToldTwice(RuleBasedStateMachine):
         real, model = await self.services.seen(), self.model.seen()
         # Waking up once too often harms nobody.
         assert model.pop("due") <= real.pop("due")
-        assert_same(real, model)
+        assert_same(_waiting_somewhere(real), _waiting_somewhere(model))
+
+
+def _waiting_somewhere(seen: Any) -> Any:
+    """Where a run waits that nobody can take now, in its queue or set aside, is the services' own business."""
+    aside: dict[str, list[str]] = defaultdict(list)
+    for deployment in seen["deployments"].values():
+        for queue, runs in deployment.pop("parked").items():
+            aside[queue] += runs
+    for pool in seen["pools"].values():
+        for queue in pool["queues"]:
+            queue["waiting"] = sorted({*queue["waiting"], *aside[queue["id"]]})
+    return seen
 
 
 def assert_same(real: Any, model: Any) -> None:

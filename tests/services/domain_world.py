@@ -148,7 +148,7 @@ class Run:
 
     @property
     def begun(self) -> bool:
-        return self.count > 0 or self.label == "AwaitingRetry"
+        return self.epoch > 0
 
 
 class World:

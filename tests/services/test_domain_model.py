@@ -42,7 +42,7 @@ from tests.services.domain_telling import ToldTwice
 if TYPE_CHECKING:
     from tests.services.domain_world import Wire
 
-EXAMPLES = 80
+EXAMPLES = 60
 STEPS = 40
 
 

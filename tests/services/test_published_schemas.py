@@ -30,7 +30,7 @@ from penstock.contracts.queues import CreateQueue, DeleteQueue, PauseQueue
 from penstock.contracts.replies import Reply
 from penstock.contracts.results import RESULTS
 from penstock.contracts.runs import CancelRuns, ClaimRuns, DeleteRuns, RunSpec, SubmitRuns, SubmittedRun, new_run_id
-from penstock.contracts.workers import Heartbeat
+from penstock.contracts.workers import DrainWorker, Heartbeat
 from penstock.errors import Refused
 from penstock.streams import COMMANDS, DISPATCH, HEARTBEATS
 from tests.installation import HandWorker, installation
@@ -190,6 +190,10 @@ async def test_every_result_fits_the_schema_of_its_command(redis: Redis) -> None
         (COMMANDS, DeleteQueue(pool="results", queue="q")),
         (COMMANDS, DeletePool(pool="results")),
     ]
+    await ask(redis, COMMANDS, CreatePool(pool="drained"))
+    await beat(redis, "w1", pool="drained", slots=0)
+    await wait_until(lambda: redis.xlen(keys.key(0, "inbox", "drained/w1")), what="the worker is accepted")
+    told.append((DISPATCH, DrainWorker(pool="drained", worker="w1")))
     wrong = []
     for stream, command in told:
         kind = str(command.model_dump()["type"])

@@ -12,12 +12,12 @@ from penstock.bus.connection import redis_now_ms
 from penstock.bus.delivery import deliver
 from penstock.bus.entries import Entry
 from penstock.contracts.deployments import DeploymentChanged, DeploymentDeleted
-from penstock.contracts.pools import PoolDeleted, QueueGone
+from penstock.contracts.pools import PoolDeleted, QueueDeleted, QueueGone
 from penstock.errors import BadSettings, NoReply
 from services.scheduler import planner as planning
 from services.scheduler.app import subscription
 from services.scheduler.settings import SchedulerSettings
-from tests.definitions import define_deployment, define_pool
+from tests.definitions import define_deployment, define_pool, define_queue
 from tests.scheduling import Clock, Scheduler, define_schedule, due_ms, made_runs, scheduler
 from tests.support import read_messages, wait_until
 
@@ -48,8 +48,8 @@ def one(client: Redis, clock: Clock, pool: DefinedPool) -> Scheduler:
     return scheduler(client, clock)
 
 
-async def deployed(client: Redis, name: str = "hello/demo", **schedule: Any) -> str:
-    deployment = await define_deployment(client, name, revised_ms=START)
+async def deployed(client: Redis, name: str = "hello/demo", queue: str = "default", **schedule: Any) -> str:
+    deployment = await define_deployment(client, name, revised_ms=START, queue=queue)
     await define_schedule(
         client, deployment, **(schedule or {"interval_seconds": 3600, "anchor": "2020-01-01T00:00:00Z"})
     )
@@ -293,6 +293,33 @@ async def test_a_pool_that_is_gone_is_waited_for_and_not_flooded_when_it_is_back
     assert made[0] > back - MINUTE
     assert made == [made[0] + number * MINUTE for number in range(len(made))]
     assert len(made) >= 90
+
+
+async def test_the_runs_that_went_with_a_queue_are_made_again_and_create_it_anew(
+    client: Redis, one: Scheduler, clock: Clock, pool: DefinedPool
+) -> None:
+    queue_id = await define_queue(client, pool, "fast")
+    deployment = await deployed(client, cron="@daily", queue="fast")
+    other = await deployed(client, "hello/other", cron="@daily")
+    await one.planner.follow_all(0)
+    await one.settle()
+    before, of_other = await due_ms(client, deployment), await made_runs(client, other)
+    await client.delete(keys.key(0, "queue", queue_id))
+    await client.zrem(keys.key(0, "pool_queues", pool.id), queue_id)
+    await client.hdel(keys.key(0, "pool_queue_names", pool.id), "fast")
+    message = QueueDeleted(
+        pool_id=pool.id, pool="etl", worker_type="process", queue=QueueGone(id=queue_id, name="fast")
+    )
+    await one.dispatch.tell(message, stream="definitions")
+    assert await due_ms(client, deployment) == []
+
+    await send(client, one, message)
+    await define_queue(client, pool, "fast")
+    clock.now_ms += 10 * SECOND
+    await one.settle()
+
+    assert await due_ms(client, deployment) == before
+    assert await made_runs(client, other) == of_other
 
 
 async def test_without_the_dispatcher_it_tries_again_and_loses_nothing(

@@ -12,7 +12,7 @@
 -- ARGV      kept         how many finished runs a pool keeps
 -- ARGV      ...queues    names of the queues it serves; none means all
 -- USES      inbox pool pool_free pool_prefetch pool_queue_names queue_free slots
--- INCLUDES  clock events runs parking slots claims
+-- INCLUDES  clock events runs parking slots claims draining
 -- RETURNS   1 applied, 0 an old one or the pool is gone
 -- COST      O(queues + runs of the old life)
 -- RULE      rules.applies
@@ -41,5 +41,7 @@ redis.call('ZADD', key_pool_prefetch(pool_id), prefetch_ms, worker)
 refresh_free(pool_id, worker)
 redis.call('XADD', inbox, '*', 'type', 'accept_worker', '__data__', '{"type":"accept_worker","boot_id":' ..
   cjson.encode(boot_id) .. ',"slots":' .. slots_now .. '}')
+-- It does not say yet that it drains: its inbox may have been deleted since it was told.
+if tonumber(slots_now) > 0 then tell_to_stop(ident, pool .. '/' .. worker) end
 redis.call('PERSIST', inbox)
 return 1

@@ -7,7 +7,7 @@
 -- ARGV      retention    seconds a finished run is kept
 -- ARGV      kept         how many finished runs a pool keeps
 -- ARGV      ...runs      ids of runs
--- USES      pool queue
+-- USES      due pool queue
 -- INCLUDES  clock events runs parking slots stopping
 -- RETURNS   {for every run 'cancelled', 'cancelling', 'unknown' or the state in which it had ended; names of pools with free slots}
 -- COST      O(log runs) a run
@@ -42,6 +42,10 @@ settle(retention, kept)
 send_stops()
 local names = {}
 for name in pairs(freed) do
-  if name ~= '' then names[#names + 1] = cjson.decode(name) end
+  if name ~= '' then
+    names[#names + 1] = cjson.decode(name)
+    -- The caller claims there; if it dies before, the message that comes again frees nothing, so the due clock has to know.
+    redis.call('ZADD', key_due(), 'LT', now_ms, names[#names])
+  end
 end
 return { answers, names }

@@ -27,17 +27,17 @@ local horizon = now_ms + tonumber(redis.call('ZREVRANGE', key_pool_prefetch(pool
 local assigned = { runs = 0, bytes = 0 }
 local aside, next_due = 0, nil
 
--- Looks at the next heads of a queue; returns how many of them stay where they are, or nil when nothing more can be handed out.
+-- Looks at the next heads of a queue; returns how many of them stay where they are, and whether there may be more behind them.
 local function serve(queue, skipped, left)
   local heads = redis.call('ZRANGEBYSCORE', key_waiting(queue.id), '-inf', horizon, 'WITHSCORES', 'LIMIT', skipped, left)
-  if #heads == 0 then return nil end
+  if #heads == 0 then return 0, false end
   -- Who may start early matters only when a run of the future is among the heads.
   local workers = candidates(pool_id, queue.id, tonumber(heads[#heads]) > now_ms and -1 or #heads / 2 - 1)
   local staying = 0
   for index = 1, #heads, 2 do
     local due_ms = tonumber(heads[index + 1])
     local worker = pick(pool_id, workers, due_ms)
-    if not worker or assigned.bytes >= tonumber(max_bytes) or aside >= tonumber(max_set_aside) then return nil end
+    if not worker or assigned.bytes >= tonumber(max_bytes) or aside >= tonumber(max_set_aside) then return staying, false end
     if not queue.related then
       queue.related = related_to(pool_id, queue.id)
       redis.call('SET', key_related(queue.id), queue.related)
@@ -55,8 +55,7 @@ local function serve(queue, skipped, left)
     if verdict == 'stays' then staying = staying + 1 end
   end
   for _, touched in pairs(free_touched) do refresh_free(touched[1], touched[2]) end
-  -- Fewer than asked for: there are no more.
-  return #heads / 2 == left and staying or nil
+  return staying, #heads / 2 == left
 end
 
 for _, queue_id in ipairs(redis.call('ZRANGE', key_pool_queues(pool_id), 0, -1)) do
@@ -65,10 +64,14 @@ for _, queue_id in ipairs(redis.call('ZRANGE', key_pool_queues(pool_id), 0, -1))
   local left, limit = room - assigned.runs, tonumber(values[3])
   if limit then left = math.min(left, limit - redis.call('ZCARD', key_queue_in_flight(queue_id))) end
   if values[2] == 'false' and left > 0 then
-    local most, skipped = assigned.runs + left, 0
-    while skipped and assigned.runs < most do
-      local staying = serve(queue, skipped, most - assigned.runs)
-      skipped = staying and skipped + staying
+    unpark_queue(queue_id, 1000)
+    local most, skipped, more = assigned.runs + left, 0, true
+    while more and assigned.runs < most do
+      local staying
+      staying, more = serve(queue, skipped, most - assigned.runs)
+      skipped = skipped + staying
+      -- One that was dropped makes room for one that was parked, and that is due before those that stay.
+      if unpark_freed() > 0 then skipped, more = 0, true end
     end
     for _, touched in pairs(free_touched) do refresh_free(touched[1], touched[2]) end
     local future = redis.call('ZRANGEBYSCORE', key_waiting(queue_id), '(' .. now_ms, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
@@ -84,4 +87,6 @@ send_assignments(pool_id, pool)
 if next_due then redis.call('ZADD', key_due(), next_due, pool) else redis.call('ZREM', key_due(), pool) end
 settle(retention, kept)
 local cut = assigned.runs == tonumber(max_runs) or assigned.bytes >= tonumber(max_bytes) or aside >= tonumber(max_set_aside)
+-- The caller goes on at once; if it dies before, the due clock of another one has to know.
+if cut then redis.call('ZADD', key_due(), 'LT', now_ms, pool) end
 return { assigned.runs, next_due and string.format('%.0f', next_due) or '', cut and 1 or 0 }

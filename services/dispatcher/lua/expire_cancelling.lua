@@ -5,7 +5,7 @@
 -- ARGV      max_runs     how many at most in this call
 -- ARGV      retention    seconds a finished run is kept
 -- ARGV      kept         how many finished runs a pool keeps
--- USES      cancelling pool
+-- USES      cancelling due pool
 -- INCLUDES  clock events runs parking slots stopping
 -- RETURNS   names of the pools of these runs; none means that nothing is overdue
 -- COST      O(log runs) a run
@@ -23,5 +23,9 @@ end
 settle(retention, kept)
 send_stops()
 local names = {}
-for name in pairs(pools) do names[#names + 1] = cjson.decode(name) end
+for name in pairs(pools) do
+  names[#names + 1] = cjson.decode(name)
+  -- The caller claims there; if it dies before, nobody else would look.
+  redis.call('ZADD', key_due(), 'LT', now_ms, names[#names])
+end
 return names

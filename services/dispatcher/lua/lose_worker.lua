@@ -23,6 +23,8 @@ if redis.call('EXISTS', key_pool(pool_id)) == 0 then return -1 end
 
 -- A tombstone: an announcement that was sent earlier must not bring the worker back.
 redis.call('HSET', key_slots(ident), 'seq', seq, 'boot_id', boot_id, 'slots', 0, 'prefetch_ms', 0, 'queue_ids', '')
+-- Lives without a name cannot be told apart: the next one is not the one that was drained.
+if boot_id == '' then redis.call('HDEL', key_slots(ident), 'draining') end
 redis.call('EXPIRE', key_slots(ident), 3600)
 redis.call('ZREM', key_pool_free(pool_id), worker)
 for queue_id in (stored[2] or ''):gmatch('[^*,]+') do redis.call('ZREM', key_queue_free(queue_id), worker) end

@@ -83,6 +83,7 @@ _MODELS: Final[tuple[type[Message], ...]] = (
     runs.DeleteRuns,
     runs.ClaimRuns,
     runs.ReportRuns,
+    workers.DrainWorker,
     workers.AnnounceWorker,
     workers.LoseWorker,
     pools.PoolChanged,
@@ -98,7 +99,7 @@ MESSAGES: Final[dict[str, type[Message]]] = {str(model.model_fields["type"].defa
 """Type -> model of every message on a stream; events are :data:`penstock.contracts.event_catalogue.EVENTS`."""
 REPLY: Final = "reply"
 
-_ON_DISPATCH: Final = ("submit_runs", "cancel_runs", "delete_runs", "claim_runs")
+_ON_DISPATCH: Final = ("submit_runs", "cancel_runs", "delete_runs", "claim_runs", "drain_worker")
 _COMMANDS: Final = tuple(name for name in RESULTS if name not in _ON_DISPATCH)
 _POOLS: Final = ("pool.changed", "pool.deleted", "queue.deleted")
 _DEFINITIONS: Final = (*_POOLS, "deployment.changed", "deployment.deleted")
@@ -193,14 +194,17 @@ CHANNELS: Final[dict[str, Channel]] = {
             {
                 MONITOR: _POOLS,
                 DISPATCHER: _DEFINITIONS,
-                SCHEDULER: ("pool.deleted", "deployment.changed", "deployment.deleted"),
+                SCHEDULER: ("pool.deleted", "queue.deleted", "deployment.changed", "deployment.deleted"),
             },
         ),
         Channel(
             "inbox",
             "What one worker is told.",
             "while the worker lives",
-            {DISPATCHER: ("accept_worker", "assign_runs", "revoke_runs", "stop_runs"), MONITOR: ("refuse_worker",)},
+            {
+                DISPATCHER: ("accept_worker", "assign_runs", "revoke_runs", "stop_runs", "stop_worker"),
+                MONITOR: ("refuse_worker",),
+            },
             {WORKER: tuple(workers.INBOX_MESSAGES)},
             "{pool}/{worker}",
         ),

@@ -69,6 +69,7 @@ _BODIES: Final[dict[str, Json]] = {
     "claim_runs": {**_COMMAND, "pool": "etl"},
     "cancel_runs": {**_COMMAND, "runs": [_RUN]},
     "delete_runs": {**_COMMAND, "runs": [_RUN]},
+    "drain_worker": {**_COMMAND, **_WORKER, "deadline_seconds": 60},
     "report_runs": {
         **_WORKER,
         "reports": [
@@ -104,6 +105,7 @@ _BODIES: Final[dict[str, Json]] = {
     },
     "revoke_runs": {"runs": [{"id": _RUN, "epoch": 1}]},
     "stop_runs": {"runs": [{"id": _RUN, "epoch": 1}]},
+    "stop_worker": {"boot_id": "life-1", "deadline_seconds": 60},
     "dead.letter": {
         "reason": "unknown type 'x'; this stream takes worker.heartbeat",
         "stream": address("heartbeats", "{0}"),

@@ -71,6 +71,16 @@ class Claims(BaseModel):
     claimed: int
 
 
+class Draining(BaseModel):
+    """A worker that gets nothing more: the life that is meant, and how many runs it holds at this moment."""
+
+    model_config = ConfigDict(frozen=True)
+
+    worker: str
+    boot_id: str
+    runs: int
+
+
 RESULTS: Final[dict[str, type[BaseModel]]] = {
     "create_pool": Pool,
     "update_pool": Pool,
@@ -95,5 +105,6 @@ RESULTS: Final[dict[str, type[BaseModel]]] = {
     "cancel_runs": Cancellation,
     "delete_runs": Deletion,
     "claim_runs": Claims,
+    "drain_worker": Draining,
 }
 """Deleting answers with the pool or queue as it was."""

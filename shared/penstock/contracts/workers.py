@@ -6,13 +6,16 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from penstock.contracts.base import MAX_INTEGER, Ident, Message, Name
+from penstock.contracts.base import MAX_INTEGER, Command, Ident, Message, Name
 
 DEFAULT_INTERVAL_SECONDS: Final = 30.0
 MISSED_HEARTBEATS: Final = 3
 """A worker is OFFLINE after this many intervals without a heartbeat, as in Prefect."""
+SUSPECT_INTERVALS: Final = 1.5
+"""After so many without a heartbeat readers call an ONLINE worker suspect: one is overdue for half of its time."""
 MAX_SLOTS: Final = 10_000
 DEFAULT_SLOTS: Final = 10
+DrainSeconds = Annotated[float, Field(ge=0, le=86_400)]
 Slots = Annotated[int, Field(ge=0, le=MAX_SLOTS)]
 WorkerStatus = Literal["ONLINE", "OFFLINE"]
 
@@ -146,11 +149,43 @@ class StopRuns(Message):
     runs: list[StoppedRun]
 
 
+class DrainWorker(Command):
+    """On ``dispatch``: a worker shall take nothing new, finish what it holds, end.
+
+    Once this is answered nothing more is assigned to that life of the worker, whether it reads its inbox or not. Said again it
+    changes the deadline only.
+
+    Attributes:
+        deadline_seconds: how long from now its runs may take; what is not done by then is ended, and the pool's policy for lost
+            workers decides what becomes of it. None leaves that to the worker.
+    """
+
+    type: Literal["drain_worker"] = "drain_worker"
+    pool: Name
+    worker: Name
+    deadline_seconds: DrainSeconds | None = None
+
+
+class StopWorker(Message):
+    """In the inbox, from the dispatcher: take nothing new, finish what you hold, end with exit code 0.
+
+    Hand back what has not begun, and say ``draining`` in your heartbeats. A later one replaces the deadline.
+
+    Attributes:
+        deadline_seconds: how long from now your runs may take; end what is not done by then. None: as long as you do by yourself.
+    """
+
+    type: Literal["stop_worker"] = "stop_worker"
+    boot_id: str
+    deadline_seconds: DrainSeconds | None = None
+
+
 INBOX_MESSAGES: Final[dict[str, type[Message]]] = {
     "accept_worker": AcceptWorker,
     "refuse_worker": RefuseWorker,
     "assign_runs": AssignRuns,
     "revoke_runs": RevokeRuns,
     "stop_runs": StopRuns,
+    "stop_worker": StopWorker,
 }
 """Type -> model of what a worker may find in its inbox."""

@@ -66,13 +66,16 @@ local function differing(record, changes)
   return fields
 end
 
+-- What runs get may be secret, and events are for everybody: that it changed is told, what it is is not.
+local UNTOLD = { parameters = true, job_variables = true }
+
 -- The payload of the `updated` event for fields that differ; asked before they are written.
 local function updates_json(record, fields)
   local names, updates = {}, {}
   for index = 1, #fields, 2 do
     local name = fields[index]
     table.insert(names, '"' .. name .. '"')
-    table.insert(updates, '"' .. name .. '":{"from":' .. record[name] .. ',"to":' .. fields[index + 1] .. '}')
+    if not UNTOLD[name] then table.insert(updates, '"' .. name .. '":{"from":' .. record[name] .. ',"to":' .. fields[index + 1] .. '}') end
   end
   return '{"updated_fields":[' .. table.concat(names, ',') .. '],"updates":{' .. table.concat(updates, ',') .. '}}'
 end

@@ -1,7 +1,7 @@
 -- parking: Put aside what waits for the limit of its deployment, so that it hides nothing behind it, and take it back.
 --
 -- USES      deployment deployment_in_flight deployment_parked due parked pool queue queue_parked waiting
--- RETURNS   park(queue_id, deployment_id, run_id, due), unpark(deployment_id, most) -> number of runs
+-- RETURNS   park(queue_id, deployment_id, run_id, due), unpark(deployment_id, most) -> number of runs, unpark_queue(queue_id, most)
 -- COST      O(log runs) a run
 -- RULE      services.dispatcher.rules.plan_claims
 
@@ -28,10 +28,15 @@ local function unpark(deployment_id, most)
       redis.call('SREM', key_deployment_parked(deployment_id), queue_id)
       redis.call('SREM', key_queue_parked(queue_id), deployment_id)
     end
-    local pool_id = redis.call('HGET', key_queue(queue_id), 'pool_id')
+    local pool_id = #rows > 0 and redis.call('HGET', key_queue(queue_id), 'pool_id')
     local name = pool_id and redis.call('HGET', key_pool(pool_id), 'name')
     -- The due clock looks at the pool even where the caller does not.
     if name then redis.call('ZADD', key_due(), 'LT', now_ms, cjson.decode(name)) end
   end
   return moved
+end
+
+-- The same for every deployment that has runs parked in a queue: whatever made room, a claim finds it.
+local function unpark_queue(queue_id, most)
+  for _, deployment_id in ipairs(redis.call('SMEMBERS', key_queue_parked(queue_id))) do unpark(deployment_id, most) end
 end

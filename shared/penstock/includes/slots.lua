@@ -1,8 +1,8 @@
 -- slots: What a run holds and gives back: its place in a queue, its slots in pool, queue, deployment and worker, its end.
 --
--- USES      cancelling deployment_in_flight deployment_waiting logs parked pool_finished pool_free pool_in_flight queue
+-- USES      cancelling deployment deployment_in_flight deployment_waiting logs parked pool_finished pool_free pool_in_flight queue
 -- USES      queue_free queue_in_flight run slots slots_in_flight waiting
--- RETURNS   free_touched, refresh_free, enter_queue, leave_queue, release_run, finish_run, put_back_run, retry_run, settle
+-- RETURNS   free_touched, refresh_free, enter_queue, leave_queue, release_run, finish_run, put_back_run, retry_run, unpark_freed, settle
 -- COST      O(log runs) a move
 -- RULE      services.dispatcher.rules.next_state
 
@@ -11,12 +11,12 @@ local free_touched = {}
 -- Deployments that have room again, pools whose history grew.
 local deployments_freed, finished_touched = {}, {}
 
--- Offer the free slots a worker has now: announced slots minus the runs it holds.
+-- Offer the free slots a worker has now: announced slots minus the runs it holds; none for a life that is being drained.
 local function refresh_free(pool_id, worker)
   local ident = pool_id .. '/' .. worker
-  local about = redis.call('HMGET', key_slots(ident), 'slots', 'queue_ids')
+  local about = redis.call('HMGET', key_slots(ident), 'slots', 'queue_ids', 'boot_id', 'draining')
   if not about[1] then return end
-  local free = tonumber(about[1]) - redis.call('SCARD', key_slots_in_flight(ident))
+  local free = about[3] == about[4] and 0 or tonumber(about[1]) - redis.call('SCARD', key_slots_in_flight(ident))
   local function offer(key)
     if free > 0 then redis.call('ZADD', key, free, worker) else redis.call('ZREM', key, worker) end
   end
@@ -40,6 +40,8 @@ local function leave_queue(run)
     due = due or redis.call('ZSCORE', key_parked(place), run.id)
     redis.call('ZREM', key_parked(place), run.id)
     redis.call('ZREM', key_deployment_waiting(run.deployment_id), run.id)
+    -- It may have been the one that was to take the place of a run that ended.
+    deployments_freed[run.deployment_id] = true
   end
   run.due = due and string.format('%.0f', tonumber(due)) or run.due
 end
@@ -93,6 +95,8 @@ end
 -- Let a run that failed wait for its next attempt; false when it has none left. Its slots are given back before.
 local function retry_run(run, message)
   local left, delay = (run.retry or ''):match('^(%d+) (%d+)$')
+  -- A run goes on to its end when its deployment is deleted, but it does not begin again.
+  if run.deployment_id and redis.call('EXISTS', key_deployment(run.deployment_id)) == 0 then return false end
   if not left or left == '0' or not requeue(run, message, string.format('%.0f', now_ms + tonumber(delay)), 'AwaitingRetry') then
     return false
   end
@@ -101,10 +105,18 @@ local function retry_run(run, message)
   return true
 end
 
+-- Let the next run try where one has left the queue or given its slot back; the number of runs that may.
+local function unpark_freed()
+  local moved = 0
+  for deployment_id in pairs(deployments_freed) do moved = moved + unpark(deployment_id, 1000) end
+  deployments_freed = {}
+  return moved
+end
+
 -- Once at the end of a script: offer what was freed, bound the histories that grew.
 local function settle(retention_seconds, kept)
   for _, touched in pairs(free_touched) do refresh_free(touched[1], touched[2]) end
-  for deployment_id in pairs(deployments_freed) do unpark(deployment_id, 1000) end
+  unpark_freed()
   for pool_id in pairs(finished_touched) do
     local finished = key_pool_finished(pool_id)
     redis.call('EXPIRE', finished, retention_seconds)

@@ -1,7 +1,7 @@
 -- stopping: Tell workers to stop runs, or that they hold them no more.
 --
 -- USES      cancelling inbox pool run slots
--- RETURNS   stop_run(run, deadline_ms, message), take_away(run, message, retention), send_stops()
+-- RETURNS   stop_run(run, deadline_ms, message), take_away(run, message, retention), recall_run(run), send_stops()
 -- COST      O(log runs) a run
 -- RULE      services.dispatcher.rules.cancelled
 
@@ -33,6 +33,12 @@ local function take_away(run, message, retention)
   release_run(run)
   finish_run(run, 'CANCELLED', message, string.format('%.0f', now_ms), retention)
   redis.call('HDEL', key_run(run.id), 'token')
+end
+
+-- Void the claim of a run that has not begun.
+local function recall_run(run)
+  tell_worker('revoke_runs', run)
+  release_run(run)
 end
 
 local function send_stops()

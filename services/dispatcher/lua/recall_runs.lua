@@ -1,0 +1,28 @@
+-- recall_runs: Take back future runs that a worker got ahead of their time and that their schedule would not make any more.
+--
+-- KEYS      events         STREAM  the partition's events
+-- ARGV      deployment_id  uuid of the deployment; one that has moved to another partition is not defined here any more
+-- ARGV      message        why, for the events
+-- ARGV      margin         ms; what is due within is left to begin, for it may have begun
+-- ARGV      max_runs       how many are looked at
+-- USES      deployment deployment_in_flight
+-- INCLUDES  clock events runs parking slots admission stopping
+-- RETURNS   number of runs removed
+-- COST      O(runs of the deployment in flight)
+-- RULE      rules.is_void
+local _ = events
+local about = redis.call('HMGET', key_deployment(deployment_id), 'revision', 'revised_ms')
+local since = math.max(now_ms + tonumber(margin), tonumber(about[2] or 0))
+local removed = 0
+for _, run_id in ipairs(redis.call('ZREVRANGE', key_deployment_in_flight(deployment_id), 0, tonumber(max_runs) - 1)) do
+  local run = read_run(run_id)
+  if run and run.state == 'PENDING' and run.auto and run.auto:match('^%S+ (%d+)') ~= about[1] and tonumber(run.due) > since
+    and run.run_count == 0 then
+    recall_run(run)
+    void_run(run, message)
+    removed = removed + 1
+  end
+end
+for _, touched in pairs(free_touched) do refresh_free(touched[1], touched[2]) end
+send_stops()
+return removed
