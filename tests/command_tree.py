@@ -36,6 +36,8 @@ def parse(line: str) -> str:
     context = command.make_context("penstock", words[1:])
     while getattr(command, "commands", None):
         rest = [*context._protected_args, *context.args]
+        if not rest and getattr(command, "invoke_without_command", False):
+            break
         name, command, rest = command.resolve_command(context, rest)
         path.append(name)
         context = command.make_context(name, rest, parent=context)

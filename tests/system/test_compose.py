@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -12,7 +13,10 @@ from typing import TYPE_CHECKING
 
 import orjson
 import pytest
+from redis.exceptions import AuthenticationError, NoPermissionError
 
+from penstock import keys
+from penstock.access.grants import USERS
 from penstock.bus.connection import connect
 from penstock.cli.demo_history import History, Lane
 from penstock.cli.embedded_redis import free_port
@@ -65,8 +69,15 @@ class Composed:
         self.port = free_port()
         ours = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
         self._environment = {**ours, "PENSTOCK_REDIS_PORT": str(self.port)}
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.cli_environment = {**ours, "PENSTOCK_REDIS_URL": self.url}
+        self._ours = ours
+
+    def url(self, user: str) -> str:
+        return f"redis://{user}:{self.password(user)}@127.0.0.1:{self.port}/0"
+
+    @functools.cache  # noqa: B019 - one project lives as long as its tests
+    def password(self, user: str) -> str:
+        """Read as compose.yaml says."""
+        return self.compose("run", "--rm", "-T", "--no-deps", "users", "cat", f"/users/{user}/password").strip()
 
     def compose(self, *arguments: str) -> str:
         done = subprocess.run(
@@ -82,8 +93,9 @@ class Composed:
 
     def penstock(self, *arguments: str) -> str:
         """Run a command on the host."""
+        environment = {**self._ours, "PENSTOCK_REDIS_URL": self.url("client")}
         done = subprocess.run(
-            [*PENSTOCK, *arguments], env=self.cli_environment, capture_output=True, text=True, check=False, timeout=60
+            [*PENSTOCK, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=60
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -125,7 +137,7 @@ async def test_200_runs_complete_within_the_limit_while_a_dispatcher_is_killed(c
     await wait_until(defined, what="the worker's pool", timeout=60)
     composed.penstock("work-pool", "set-concurrency-limit", str(POOL_LIMIT), "default")
 
-    client = connect(composed.url)
+    client = connect(composed.url("client"))
     penstock = Penstock(client, 1)
     submitted = composed.penstock(
         "flow-run", "submit", "--pool", "default", "--command", "true", "--count", str(RUNS), "--output", "json"
@@ -158,6 +170,34 @@ async def test_every_container_gets_healthy_by_the_image_s_own_check(composed: C
         )
 
     await wait_until(healthy, what="all containers to be healthy", timeout=90, every=0.5)
+
+
+def test_a_command_runs_in_a_container_of_its_own(composed: Composed) -> None:
+    assert "default" in composed.compose("run", "--rm", "-T", "cli", "work-pool", "ls")
+
+
+async def test_nobody_gets_into_redis_without_a_password_and_a_worker_not_to_the_runs(composed: Composed) -> None:
+    nobody = connect(f"redis://127.0.0.1:{composed.port}/0", retries=0)
+    with pytest.raises(AuthenticationError):
+        await nobody.ping()
+    await nobody.aclose()
+    worker = connect(composed.url("worker"), retries=0)
+    with pytest.raises(NoPermissionError):
+        await worker.xrange(keys.key(0, "dispatch"))
+    with pytest.raises(NoPermissionError):
+        await worker.flushall()
+    await worker.aclose()
+
+
+@pytest.mark.parametrize("service", sorted({*SCALED} - {"redis"}))
+def test_a_container_has_its_own_password_only_and_docker_shows_none(composed: Composed, service: str) -> None:
+    passwords = {user: composed.password(user) for user in (*USERS, "worker")}
+    assert len(set(passwords.values())) == len(passwords)
+    own = composed.containers(service)[0]
+    assert docker("exec", own, "cat", "/run/penstock/password") == passwords[service.replace("-", "_")]
+    assert docker("exec", own, "ls", "/run/penstock") == "password"
+    shown = docker("inspect", own) + docker("exec", own, "env") + composed.compose("logs", "--no-color", service)
+    assert [user for user, password in passwords.items() if password in shown] == []
 
 
 def test_the_services_do_not_run_as_root(composed: Composed) -> None:
