@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SEEN = "toy:seen"
 SETUPS = "toy:setups"
 LOOP_FAILS = "toy:loop-fails"
+TURNS = "toy:turns"
 SLOW_SECONDS = 6.0
 
 
@@ -52,6 +53,7 @@ def build(settings: ToySettings, client: Redis, health: Health) -> Service:
         while True:
             if await client.exists(LOOP_FAILS):
                 raise RuntimeError("the loop is told to fail")
+            await client.incr(TURNS)
             health.beat("toy loop")
             await asyncio.sleep(0.5)
 

@@ -5,17 +5,25 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import time
 from typing import TYPE_CHECKING, Any, Self
 
 import orjson
+from redis.exceptions import RedisError
 
 from penstock import keys
 from penstock.bus.connection import connect
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
     from redis.asyncio import Redis
+
+    from tests.system.history import Recorder
+
+AGAIN_SECONDS = 0.1
+"""Pause before something is sent again that Redis did not take."""
 
 
 class BusWorker:
@@ -29,6 +37,11 @@ class BusWorker:
         interval: seconds between heartbeats.
         work_seconds: a run takes a random time up to this.
         fails: the part of the runs that fail, 0 to 1.
+        long: the part of the runs that take ten times as long, 0 to 1.
+        queues: names of the queues it serves; none means all.
+        clock_off_ms: how wrong this host's clock is; for what the worker says, not for when it does something.
+        twice: the part of the reports that are sent twice, 0 to 1.
+        recorder: told of every claim and every report.
     """
 
     def __init__(
@@ -41,15 +54,30 @@ class BusWorker:
         interval: float = 0.5,
         work_seconds: float = 0.02,
         fails: float = 0,
+        long: float = 0,
+        queues: Sequence[str] = (),
+        clock_off_ms: int = 0,
+        twice: float = 0,
+        recorder: Recorder | None = None,
     ) -> None:
         self._client: Redis = connect(url)
-        self._pool, self._name, self._slots = pool, name, slots
-        self._interval, self._work_seconds, self._fails = interval, work_seconds, fails
+        self._pool, self._name, self._slots, self._queues = pool, name, slots, list(queues)
+        self._interval, self._work_seconds, self._fails, self._long = interval, work_seconds, fails, long
+        self._clock_off_ms, self._twice, self._recorder = clock_off_ms, twice, recorder
         self._boot_id = f"{random.getrandbits(64):016x}"
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stopped: dict[tuple[str, int], asyncio.Event] = {}
+        self._void: set[tuple[str, int]] = set()
         self.executed: list[str] = []
+        self.held: dict[tuple[str, int], dict[str, Any]] = {}
+
+    @property
+    def name(self) -> str:
+        """The worker's name."""
+        return self._name
 
     async def __aenter__(self) -> Self:
+        self._write("worker", boot=self._boot_id, queues=self._queues)
         self._spawn(self._beat())
         self._spawn(self._read())
         return self
@@ -61,19 +89,39 @@ class BusWorker:
 
     async def kill(self) -> None:
         """End at once: no report, no last heartbeat."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            # The client may take a cancellation for a time-out of its own, and go on.
+            await asyncio.wait(self._tasks, timeout=0.2)
         await self._client.aclose()
+
+    async def insist(self, runs: Sequence[dict[str, Any]], seconds: float) -> None:
+        """Say again and again that these claims are done, whoever holds the runs by now."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for run in runs:
+                await self._report(run, "COMPLETED", 1)
+            await asyncio.sleep(AGAIN_SECONDS / 4)
 
     def _spawn(self, body: Any) -> None:
         task = asyncio.create_task(body)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _write(self, kind: str, **facts: Any) -> None:
+        if self._recorder:
+            self._recorder.write(kind, worker=self._name, **facts)
+
     async def _send(self, family: str, message: dict[str, Any]) -> None:
         fields: Any = {"type": message["type"], "__data__": orjson.dumps(message)}
-        await self._client.xadd(keys.key(0, family), fields)
+        while True:
+            try:
+                await self._client.xadd(keys.key(0, family), fields)
+            except (RedisError, OSError):
+                await asyncio.sleep(AGAIN_SECONDS)
+            else:
+                return
 
     async def _beat(self) -> None:
         for seq in itertools.count():
@@ -88,6 +136,7 @@ class BusWorker:
                     "seq": seq,
                     "interval_seconds": self._interval,
                     "slots": self._slots,
+                    "queues": self._queues,
                 },
             )
             await asyncio.sleep(self._interval)
@@ -96,21 +145,57 @@ class BusWorker:
         inbox = keys.key(0, "inbox", f"{self._pool}/{self._name}")
         last = b"0"
         while True:
-            answer: Any = await self._client.xread({inbox: last}, block=1000)
+            try:
+                answer: Any = await self._client.xread({inbox: last}, block=1000)
+            except (RedisError, OSError):
+                await asyncio.sleep(AGAIN_SECONDS)
+                continue
             for entry_id, fields in answer[0][1] if answer else []:
                 last = entry_id
-                message = orjson.loads(fields[b"__data__"])
-                if message["type"] == "assign_runs" and message["boot_id"] == self._boot_id:
-                    for run in message["runs"]:
-                        self._spawn(self._execute(run))
+                self._take(orjson.loads(fields[b"__data__"]))
+
+    def _take(self, message: dict[str, Any]) -> None:
+        kind = message["type"]
+        if kind == "assign_runs" and message["boot_id"] == self._boot_id:
+            for run in message["runs"]:
+                self._write("claim", run=run["id"], epoch=run["epoch"], token=run["token"], boot=self._boot_id)
+                self._stopped[run["id"], run["epoch"]] = asyncio.Event()
+                self.held[run["id"], run["epoch"]] = run
+                self._spawn(self._execute(run))
+        for run in message["runs"] if kind in ("stop_runs", "revoke_runs") else ():
+            for claim, stopped in self._stopped.items():
+                # A revocation means all claims up to the one it names.
+                if claim[0] == run["id"] and (
+                    claim[1] == run["epoch"] or (kind == "revoke_runs" and claim[1] < run["epoch"])
+                ):
+                    stopped.set()
+                    if kind == "revoke_runs":
+                        self._void.add(claim)
 
     async def _execute(self, run: dict[str, Any]) -> None:
-        await self._report(run, "RUNNING")
-        await asyncio.sleep(random.random() * self._work_seconds)
-        self.executed.append(run["id"])
-        await self._report(run, "FAILED" if random.random() < self._fails else "COMPLETED")
+        claim = (run["id"], run["epoch"])
+        started_ms = time.time_ns() // 1_000_000 + self._clock_off_ms
+        await self._report(run, "RUNNING", started_ms)
+        state = "FAILED" if random.random() < self._fails else "COMPLETED"
+        seconds = random.random() * self._work_seconds * (10 if random.random() < self._long else 1)
+        try:
+            await asyncio.wait_for(self._stopped[claim].wait(), seconds)
+        except TimeoutError:
+            self.executed.append(run["id"])
+        else:
+            state = "CANCELLED"
+        del self._stopped[claim], self.held[claim]
+        if claim in self._void:
+            self._void.discard(claim)
+            return
+        await self._report(run, state, started_ms)
 
-    async def _report(self, run: dict[str, Any], state: str) -> None:
-        report = {"run": run["id"], "token": run["token"], "epoch": run["epoch"], "state": state, "started_ms": 1}
+    async def _report(self, run: dict[str, Any], state: str, started_ms: int) -> None:
+        report: dict[str, Any] = {name: run[name] for name in ("token", "epoch")}
+        report |= {"run": run["id"], "state": state, "started_ms": max(1, started_ms)}
+        if state != "RUNNING":
+            report["ended_ms"] = max(1, time.time_ns() // 1_000_000 + self._clock_off_ms)
         message = {"type": "report_runs", "pool": self._pool, "worker": self._name, "reports": [report]}
-        await self._send("dispatch", message)
+        self._write("report", run=run["id"], epoch=run["epoch"], token=run["token"], state=state)
+        for _ in range(2 if random.random() < self._twice else 1):
+            await self._send("dispatch", message)

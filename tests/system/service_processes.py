@@ -51,6 +51,17 @@ class Services:
         self.processes[index].wait()
         self.processes[index] = self._start(index)
 
+    def replace(self, index: int, patience_seconds: float = 20) -> int:
+        """SIGTERM one process, wait for its end, start another in its place.
+
+        Returns:
+            The exit code of the old one.
+        """
+        self.processes[index].send_signal(signal.SIGTERM)
+        code = self.processes[index].wait(patience_seconds)
+        self.processes[index] = self._start(index)
+        return code
+
     def log(self) -> str:
         """All they wrote, for a failed test."""
         return "\n".join(path.read_text() for path in sorted(self._logs.glob("*.log")))

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import re
+import ssl
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from penstock import keys
@@ -19,6 +29,8 @@ SOCKET_TIMEOUT_SECONDS: Final = 5.0
 BLOCK_MS: Final = 2000
 """How long a read waits for news; well below the socket time-out, or redis-py would give up first."""
 OUTAGES: Final = (RedisConnectionError, RedisTimeoutError, OSError)
+_REFUSES_ALL: Final = ("OOM command", "READONLY", "MISCONF", "NOREPLICAS", "BUSY Redis", "NOSCRIPT")
+"""How refusals begin that no message is to blame for; redis-py cuts off the word where it has a class for it."""
 
 
 def connection_options(retries: int = 3) -> dict[str, Any]:
@@ -38,8 +50,37 @@ def connect(url: str, *, retries: int = 3) -> Redis:
     Args:
         url: as in :class:`penstock.settings.Settings`.
         retries: how often a command is sent again after a connection error, with exponential backoff up to 1 s.
+
+    Raises:
+        BadSettings: an option in the URL is unknown or wrong.
     """
-    return Redis.from_url(url, **connection_options(retries))
+    try:
+        client = Redis.from_url(url, **connection_options(retries))
+        pool = client.connection_pool
+        # Made and thrown away, never opened: redis-py looks at most options only when it makes a connection.
+        pool.connection_class(**pool.connection_kwargs)
+    except (TypeError, ValueError, RedisError) as problem:
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(problem))
+        raise BadSettings(f"PENSTOCK_REDIS_URL: {f'unknown option {unknown[1]!r}' if unknown else problem}") from None
+    return client
+
+
+def refuses_everybody(problem: BaseException) -> bool:
+    """Say whether Redis answers, but refuses whoever asks: it is full, read only, busy, or has forgotten its scripts."""
+    if isinstance(problem, OutOfMemoryError | ReadOnlyError | NoScriptError):
+        return True
+    return isinstance(problem, ResponseError) and any(word in str(problem) for word in _REFUSES_ALL)
+
+
+def is_outage(problem: BaseException) -> bool:
+    """Say whether nothing is wrong but Redis, and that may pass."""
+    return isinstance(problem, OUTAGES) or refuses_everybody(problem)
+
+
+def beside(client: Redis) -> Redis:
+    """Make another client of the same Redis, for another event loop."""
+    pool = client.connection_pool
+    return Redis.from_pool(ConnectionPool(connection_class=pool.connection_class, **pool.connection_kwargs))
 
 
 def where(url: str) -> str:
@@ -57,9 +98,28 @@ async def check(client: Redis, url: str) -> None:
     try:
         await client.ping()
     except (RedisError, OSError) as problem:
-        raise Unavailable(
-            f"Redis at {where(url)} does not answer ({problem}). Start it, or `penstock up`, or set PENSTOCK_REDIS_URL.",
-        ) from problem
+        raise Unavailable(_what_is_wrong(problem, url)) from problem
+
+
+def _what_is_wrong(problem: BaseException, url: str) -> str:
+    """Say why Redis was not reached, and what to do; nothing of it quotes the password."""
+    place = where(url)
+    cause: BaseException | None = problem
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return (
+                f"Redis at {place} is not trusted: {cause.verify_message}. Name its authority in PENSTOCK_REDIS_URL "
+                "(rediss://...?ssl_ca_certs=FILE), and reach it by the name in its certificate."
+            )
+        if isinstance(cause, ssl.SSLError):
+            return f"Redis at {place} does not answer by TLS ({cause.reason}). Without TLS its URL begins with redis://"
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(problem, AuthenticationError | NoPermissionError):
+        return f"Redis at {place} does not let us in ({problem}). Check user and password in PENSTOCK_REDIS_URL."
+    by_tls = " by TLS" if url.startswith("rediss:") else ""
+    return (
+        f"Redis at {place} does not answer{by_tls} ({problem}). Start it, or `penstock up`, or set PENSTOCK_REDIS_URL."
+    )
 
 
 async def fixed_partitions(client: Redis) -> int | None:
@@ -73,8 +133,15 @@ async def agree_on_partitions(client: Redis, partitions: int) -> None:
 
     Raises:
         BadSettings: this installation was started with another number.
+        Unavailable: it never was started, and this user of Redis may not do it; only services may.
     """
-    await client.set(keys.PARTITIONS_KEY, partitions, nx=True)
+    if await fixed_partitions(client) is None:
+        try:
+            await client.set(keys.PARTITIONS_KEY, partitions, nx=True)
+        except NoPermissionError as problem:
+            raise Unavailable(
+                "no service of Penstock has been started on this Redis yet; start them first"
+            ) from problem
     fixed = await fixed_partitions(client) or partitions
     if fixed != partitions:
         raise BadSettings(f"PENSTOCK_PARTITIONS={partitions}, but this installation was first started with {fixed}")

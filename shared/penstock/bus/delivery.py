@@ -152,7 +152,7 @@ def _validate(route: Route, entry: Entry, body: bytes) -> tuple[list[Message], l
     except _Unreadable:
         raise
     except Exception as problem:  # noqa: BLE001 - elements that cannot be told apart die together
-        log.debug("elements cannot be told apart", entry=entry.id, error=repr(problem))
+        log.debug("elements cannot be told apart", entry=entry.id, error=f"{type(problem).__name__}: {problem}")
         good, bad = [], []
     return good, bad or [DeadLetter(entry, reason)]
 
@@ -311,7 +311,8 @@ async def deliver_each(client: Redis, subscription: Subscription, entries: Itera
             raise
         except Exception as problem:  # noqa: BLE001 - whatever a handler raises, the next entry gets its turn
             failed += 1
-            log.error("delivery failed", stream=entry.stream, entry=entry.id, error=repr(problem))  # noqa: TRY400
+            reason = f"{type(problem).__name__}: {problem}"
+            log.error("delivery failed", stream=entry.stream, entry=entry.id, error=reason)  # noqa: TRY400
         else:
             await client.xack(keys.key(entry.partition, entry.stream), subscription.group, entry.id)
     return failed

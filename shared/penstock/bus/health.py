@@ -43,6 +43,7 @@ class Health:
         self._behind: dict[str, float] = {}
         self._outage_at = float("-inf")
         self._stopping = False
+        self._information: dict[str, int] = {}
 
     def beat(self, loop: str, max_silence_seconds: float = 10.0) -> None:
         """Record that a loop made progress; without another beat within ``max_silence_seconds`` the process is not live."""
@@ -56,6 +57,10 @@ class Health:
         """Record how old the oldest unread entry of a stream is."""
         self._behind[stream] = seconds
         BEHIND.labels(stream).set(seconds)
+
+    def inform(self, name: str, number: int) -> None:
+        """Report a number that operators should see, whatever it is; it never makes the process not ready."""
+        self._information[name] = number
 
     def stop(self) -> None:
         """From now on the process is live but not ready."""
@@ -88,7 +93,7 @@ class Health:
 
     def report(self, reasons: list[str]) -> bytes:
         """Spell a verdict as JSON."""
-        return orjson.dumps({"service": self.service, "ok": not reasons, "reasons": reasons})
+        return orjson.dumps({"service": self.service, "ok": not reasons, "reasons": reasons, **self._information})
 
 
 def asgi(health: Health) -> Callable[[Any, Any, Any], Awaitable[None]]:

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from prometheus_client import Counter
-from redis.exceptions import ResponseError
 
 from penstock import keys, lua
-from penstock.bus.connection import OUTAGES
+from penstock.bus.connection import OUTAGES, refuses_everybody
 from penstock.bus.dead_letters import DeadLetter, bury
 from penstock.bus.delivery import deliver
 from penstock.bus.entries import Entry
@@ -35,7 +34,6 @@ CLAIM_AT_ONCE: Final = 200
 TURN_SECONDS: Final = 2.0
 """A turn ends after this long, whatever is left: other streams wait for theirs."""
 CONSUMER_GONE_MS: Final = 600_000
-_REFUSES_ALL: Final = ("OOM command", "READONLY", "MISCONF", "NOREPLICAS", "BUSY Redis", "NOSCRIPT")
 
 FORGET_CONSUMER = lua.load("penstock.bus", "forget_consumer")
 RECLAIMED = Counter("penstock_reclaimed_total", "Entries taken over from another consumer", ["stream"])
@@ -80,7 +78,25 @@ class Reclaimer:
             done += await self._take(pending["message_id"], int(pending["times_delivered"]))
         return done
 
-    async def _take(self, message_id: bytes, deliveries: int) -> int:
+    async def finish(self) -> int:
+        """Deliver what was handed to this consumer while it stopped; without that it would wait for another one's reclaimer.
+
+        What has failed before stays for the others.
+
+        Returns:
+            How many were handled.
+        """
+        own: Any = await self._client.xpending_range(
+            self._stream, self._subscription.group, min="-", max="+", count=CLAIM_AT_ONCE, consumername=self._consumer
+        )
+        done = 0
+        end = time.monotonic() + TURN_SECONDS
+        for pending in own:
+            if pending["times_delivered"] == 1 and time.monotonic() < end:
+                done += await self._take(pending["message_id"], 0, idle_ms=0)
+        return done
+
+    async def _take(self, message_id: bytes, deliveries: int, idle_ms: int | None = None) -> int:
         group = self._subscription.group
         found: Any = await self._client.xrange(self._stream, message_id, message_id)
         if not found:
@@ -88,7 +104,12 @@ class Reclaimer:
             await self._client.xack(self._stream, group, message_id)
             return 0
         claimed = await self._client.xclaim(
-            self._stream, group, self._consumer, self._idle_ms, [message_id], justid=False
+            self._stream,
+            group,
+            self._consumer,
+            self._idle_ms if idle_ms is None else idle_ms,
+            [message_id],
+            justid=False,
         )
         if not claimed:
             return 0
@@ -147,6 +168,4 @@ def _order(entry_id: bytes) -> tuple[int, int]:
 
 def _may_pass(problem: Exception) -> bool:
     """Say whether no message is to blame: Redis refuses everybody (full, read only, ...), or another service is away."""
-    if isinstance(problem, Unavailable):
-        return True
-    return isinstance(problem, ResponseError) and any(word in str(problem) for word in _REFUSES_ALL)
+    return isinstance(problem, Unavailable) or refuses_everybody(problem)

@@ -1,7 +1,8 @@
 """Run one service: subscribers, reclaimers, its own loops, the watchdog and the health server, until SIGTERM.
 
-Exit codes: 0 after a clean stop, 70 (EX_SOFTWARE) when a part failed for good, 78 (EX_CONFIG) for wrong settings. FastStream alone
-would exit with 0 after losing its consumer group, and its ASGI flavour would stay up as a zombie.
+Exit codes: 0 after a clean stop, 70 (EX_SOFTWARE) when a part failed for good, 78 (EX_CONFIG) for wrong settings; a second signal
+kills the process as if it had not been handled. FastStream alone would exit with 0 after losing its consumer group, and its ASGI
+flavour would stay up as a zombie.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 from redis.exceptions import RedisError, ResponseError
 
+from penstock import keys
 from penstock.bus.broker import consumer_name, create_broker, ensure_group, subscribe
 from penstock.bus.cancellation import end_tasks
-from penstock.bus.connection import OUTAGES, agree_on_partitions, check, connect
+from penstock.bus.connection import OUTAGES, agree_on_partitions, check, connect, is_outage, refuses_everybody
 from penstock.bus.delivery import deliver, deliver_each
 from penstock.bus.health import Health, HealthServer
 from penstock.bus.logs import configure_logs
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("penstock.service")
 
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 EX_SOFTWARE: Final = 70
 EX_CONFIG: Final = 78
 RECLAIM_SECONDS: Final = 1.0
@@ -92,16 +95,13 @@ class Runner:
         Returns:
             The exit code.
         """
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+        self._listen_for_signals()
         server = HealthServer(self._health, self._service.settings)
         code = 0
         try:
             # Served first, so that a service that still waits for Redis says so.
             await server.start()
             if await self._wait_for_redis():
-                await self._prepare()
                 await self._serve(server)
         except BadSettings as problem:
             log.error("cannot start", error=str(problem))  # noqa: TRY400 - the message says it all
@@ -117,6 +117,19 @@ class Runner:
             log.info("stopped", code=code)
         return code
 
+    def _listen_for_signals(self) -> None:
+        """Stop in order at the first signal; the next one ends the process whatever it does: what is in hand stays pending."""
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            self._stop.set()
+            for number in STOP_SIGNALS:
+                loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_DFL)
+
+        for number in STOP_SIGNALS:
+            loop.add_signal_handler(number, stop)
+
     async def _wait_for_redis(self) -> bool:
         """Give Redis time to come up beside us (compose, `penstock up`) before calling it an error.
 
@@ -127,8 +140,10 @@ class Runner:
         while not self._stop.is_set():
             try:
                 await check(self._client, self._service.settings.redis_url)
-            except Unavailable as problem:
-                if time.monotonic() > end:
+                await self._prepare()
+                await self._create_groups()
+            except Exception as problem:
+                if time.monotonic() > end or not (isinstance(problem, Unavailable) or is_outage(problem)):
                     raise
                 log.warning("waiting for Redis", error=str(problem))
                 await asyncio.sleep(AFTER_OUTAGE_SECONDS)
@@ -146,23 +161,45 @@ class Runner:
         broker = create_broker(self._service.settings)
         for subscription in self._service.subscriptions:
             for partition in range(self._service.settings.partitions):
-                await self._subscribe(broker, subscription, partition)
+                self._subscribe(broker, subscription, partition)
         try:
-            await broker.start()
+            await self._start(broker)
             log.info("started", consumer=self._consumer, partitions=self._service.settings.partitions)
             await self._supervise(server)
         finally:
-            # Not ready any more, nothing new is read, the batch in hand is finished and acknowledged.
+            # Not ready any more, nothing new is read, what is in hand is finished and acknowledged.
             self._health.stop()
             with contextlib.suppress(*OUTAGES, RedisError):
                 await broker.stop()
+                for reclaimer in self._reclaimers:
+                    await reclaimer.finish()
 
-    async def _subscribe(self, broker: RedisBroker, subscription: Subscription, partition: int) -> None:
-        watched = Watched(subscription, partition)
+    async def _create_groups(self) -> None:
+        """Make sure that the groups exist before anything is read.
+
+        Raises:
+            Broken: a stream's key is not a stream, or Redis forbids it.
+        """
+        for subscription in self._service.subscriptions:
+            for partition in range(self._service.settings.partitions):
+                try:
+                    await ensure_group(self._client, subscription.stream, partition, subscription.group)
+                except ResponseError as problem:
+                    if is_outage(problem):
+                        raise
+                    raise Broken(f"{keys.key(partition, subscription.stream.name)}: {problem}") from problem
+
+    async def _start(self, broker: RedisBroker) -> None:
+        """Begin to read; subscribers that Redis refuses now, because it is full, are started by the watchdog."""
         try:
-            await ensure_group(self._client, subscription.stream, partition, subscription.group)
+            await broker.start()
         except ResponseError as problem:
-            raise Broken(f"{watched.key}: {problem}") from problem
+            if not refuses_everybody(problem):
+                raise
+            log.warning("Redis refuses, trying again", error=str(problem))
+
+    def _subscribe(self, broker: RedisBroker, subscription: Subscription, partition: int) -> None:
+        watched = Watched(subscription, partition)
         watched.subscriber = subscribe(
             broker,
             subscription.stream,
@@ -190,7 +227,7 @@ class Runner:
         try:
             await deliver(self._client, subscription, entries)
         except Exception as problem:
-            log.warning("batch failed", stream=subscription.stream.name, entries=len(entries), error=repr(problem))
+            log.warning("batch failed", stream=subscription.stream.name, entries=len(entries), error=_spelled(problem))
             if isinstance(problem, OUTAGES):
                 raise
             if isinstance(problem, RedisError):
@@ -212,15 +249,17 @@ class Runner:
             problem = task.exception()
             if isinstance(problem, BadSettings):
                 raise problem
-            log.error("part failed", part=task.get_name(), error=repr(problem), exc_info=problem)
-            raise Broken(f"{task.get_name()}: {problem!r}")
+            log.error("part failed", part=task.get_name(), error=_spelled(problem), exc_info=problem)
+            raise Broken(f"{task.get_name()}: {_spelled(problem)}")
 
     async def _forever(self, name: str, body: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
                 await body()
-            except OUTAGES as problem:
-                log.warning("Redis does not answer, trying again", part=name, error=str(problem))
+            except Exception as problem:
+                if not is_outage(problem):
+                    raise
+                log.warning("Redis does not answer or refuses, trying again", part=name, error=str(problem))
                 self._health.outage()
                 await asyncio.sleep(AFTER_OUTAGE_SECONDS)
             else:
@@ -244,6 +283,11 @@ class Runner:
             await asyncio.sleep(RECLAIM_SECONDS)
 
 
+def _spelled(problem: BaseException | None) -> str:
+    """Name an exception and say what it says: that of redis-py keeps its text to itself when it is shown as a value."""
+    return f"{type(problem).__name__}: {problem}"
+
+
 def main(name: str, settings_class: type[Settings], build: Callable[[Any, Redis, Health], Service]) -> None:
     """Entry point of every service's ``__main__``; does not return.
 
@@ -262,7 +306,11 @@ def main(name: str, settings_class: type[Settings], build: Callable[[Any, Redis,
     configure_logs(settings, name)
 
     async def run() -> int:
-        client = connect(settings.redis_url)
+        try:
+            client = connect(settings.redis_url)
+        except BadSettings as problem:
+            log.error("cannot start", error=str(problem))  # noqa: TRY400 - the message says it all
+            return EX_CONFIG
         return await Runner(build(settings, client, Health(name))).run()
 
     sys.exit(uvloop.run(run()))

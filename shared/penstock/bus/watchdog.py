@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -16,7 +16,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from penstock import keys
 from penstock.bus.broker import ensure_group
-from penstock.bus.connection import OUTAGES, redis_now_ms
+from penstock.bus.connection import is_outage, redis_now_ms
 from penstock.errors import PenstockError
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class Watched:
         busy_since: when the batch in hand was taken (``time.monotonic``), None while none is.
         reads: how many reads have come back, with or without news.
         reads_seen: how many of them the watchdog knows of.
+        known: what Redis last said of the group: how far it had read, how many entries were in hand.
     """
 
     subscription: Subscription
@@ -58,6 +59,7 @@ class Watched:
     busy_since: float | None = None
     reads: int = 0
     reads_seen: int = 0
+    known: dict[str, Any] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -110,6 +112,8 @@ class Watchdog:
             for watched, about in zip(self.watched, groups, strict=True):
                 if about is None:
                     await self._create_group(watched)
+        for watched, about in zip(self.watched, groups, strict=True):
+            watched.known = about or {}
         for watched in self.watched:
             await self._revive(watched)
         self._see_readers()
@@ -137,10 +141,17 @@ class Watchdog:
                 self._client, watched.subscription.stream, watched.partition, watched.subscription.group
             )
         except ResponseError as problem:
+            if is_outage(problem):
+                return  # at the next look it is still missing
             raise Broken(f"{watched.key}: {problem}") from problem
         if created:
-            log.warning(
-                "consumer group was gone, created again", stream=watched.label, group=watched.subscription.group
+            log.error(
+                "Redis has lost data: the consumer group was gone and is created again; what had been sent before, and "
+                "everything else that was kept with it, has to be sent and defined anew",
+                stream=watched.label,
+                group=watched.subscription.group,
+                lost_up_to=watched.known.get("last-delivered-id", b"?").decode(),
+                lost_in_hand=watched.known.get("pending"),
             )
 
     async def _revive(self, watched: Watched) -> None:
@@ -152,6 +163,8 @@ class Watchdog:
         try:
             await subscriber.start()
         except ResponseError as problem:
+            if is_outage(problem):
+                return
             raise Broken(f"{watched.key}: {problem}") from problem
 
     def _see_readers(self) -> None:
@@ -189,7 +202,7 @@ class Watchdog:
 
 def _raise_unless_missing(watched: Watched, problem: Exception) -> None:
     """A missing stream or group is healed at the next look; anything else is an outage or beyond repair."""
-    if isinstance(problem, OUTAGES):
+    if is_outage(problem):
         raise problem
     if isinstance(problem, RedisError) and any(word in str(problem) for word in ("NOGROUP", "no such key")):
         return

@@ -1,0 +1,244 @@
+"""Puts everything together: cycles of faults, calms in which all must recover, and the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from penstock import keys
+from penstock.bus.connection import connect
+from penstock.cli.embedded_redis import EmbeddedRedis
+from tests.system.chaos.crew import Crew
+from tests.system.chaos.faults import Faults
+from tests.system.chaos.hands import Hands
+from tests.system.chaos.load import POOL, Load, slow_consumer
+from tests.system.chaos.proxy import Proxy
+from tests.system.chaos.tail import Tail
+from tests.system.history import Recorder, Verdict, check, load
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from redis.asyncio import Redis
+
+RECOVERY_SECONDS: Final = 10.0
+USUAL_BOOT_SECONDS: Final = 5.0
+"""All services together, started on two idle cores, are ready within this; what a busy machine takes longer is allowed for."""
+PATIENCE_SECONDS: Final = 60.0
+"""A calm that lasts longer is not waited for: what is open then is reported."""
+STORM_SECONDS: Final = 20.0
+LOG_BYTES_A_SECOND: Final = 200_000
+"""Of all processes together, under faults; beyond it something floods."""
+SERVICES: Final = ("pool_registry", *["heartbeat_monitor"] * 2, *["dispatcher"] * 3, *["scheduler"] * 2)
+
+
+@dataclass
+class Result:
+    """What a chaos run proves."""
+
+    seed: int
+    verdict: Verdict
+    faults: Counter[str]
+    recoveries: list[float]
+    wrong: list[str]
+    allowed_seconds: float = RECOVERY_SECONDS
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def broken(self) -> list[str]:
+        """Everything that must not be."""
+        slow = [
+            f"promise 7: recovered in {seconds:.1f} s, at most {self.allowed_seconds:.1f} s are allowed"
+            for seconds in self.recoveries
+            if seconds > self.allowed_seconds
+        ]
+        return [*self.verdict.broken, *slow, *(f"promise 7: {text}" for text in self.wrong)]
+
+    def text(self) -> str:
+        """Spell it for people."""
+        late = [text for text in self.broken if text.startswith("promise 7")]
+        seconds = ", ".join(f"{one:.1f}" for one in self.recoveries)
+        return "\n".join(
+            [
+                self.verdict.text(),
+                f"promise 7 {'BROKEN' if late else 'held'}: back to work within {self.allowed_seconds:.1f} s, by itself",
+                *(f"    {text}" for text in late),
+                f"recovered in (s): {seconds}",
+                f"faults {sum(n for name, n in self.faults.items() if not name.startswith('failpoint '))}: "
+                + ", ".join(f"{name} {count}" for name, count in sorted(self.faults.items())),
+                ", ".join(f"{name} {value}" for name, value in self.figures.items()),
+                f"seed {self.seed}: {'BROKEN' if self.broken else 'all promises held'}",
+            ]
+        )
+
+
+class Arena:
+    """One chaos run.
+
+    Args:
+        seed: decides everything but the speed of the machine.
+        folder: for data, logs and the record.
+        seconds: how long faults strike altogether.
+    """
+
+    def __init__(self, seed: int, folder: Path, seconds: float) -> None:
+        self._chance = random.Random(seed)
+        self._seed, self._folder, self._seconds = seed, folder, seconds
+        self._records = folder / "records"
+        self._records.mkdir(parents=True, exist_ok=True)
+        self._recorder = Recorder(self._records / "harness.jsonl")
+        self._server = EmbeddedRedis(
+            folder / "redis", options={"appendfsync": self._chance.choice(["always", "everysec"])}
+        )
+        self._crew = Crew(folder, self._server.url)
+        self._clients: list[Redis] = []
+        self._recoveries: list[float] = []
+        self._wrong: list[str] = []
+        self._booted_in = 0.0
+        self._dead = 0
+
+    async def run(self) -> Result:
+        """Run it to the end."""
+        began = asyncio.get_running_loop().time()
+        with self._server:
+            try:
+                async with self._everything() as (faults, load_, tail):
+                    await self._cycles(faults, load_, tail)
+                    await self._write_state(tail)
+            finally:
+                self._crew.end()
+                for client in self._clients:
+                    await client.aclose()
+        self._recorder.close()
+        took = asyncio.get_running_loop().time() - began
+        self._judge_logs(took)
+        verdict = check(load(sorted(self._records.glob("*.jsonl"))))
+        figures = {
+            "seconds": round(took),
+            "booted in": round(self._booted_in, 1),
+            "runs finished": tail.finished,
+            "commands": load_.commands,
+            "starts": sum(member.starts for member in self._crew.members),
+            **self._crew.exits,
+            "dead letters": self._dead,
+            "events redis forgot": faults.forgotten_events,
+            "log MB": round(self._crew.log_bytes() / 1e6, 1),
+        }
+        wrong = self._wrong + self._crew.wrong
+        allowed = RECOVERY_SECONDS + max(0.0, self._booted_in - USUAL_BOOT_SECONDS)
+        return Result(self._seed, verdict, faults.struck, self._recoveries, wrong, allowed, figures)
+
+    def _client(self) -> Redis:
+        self._clients.append(connect(self._server.url))
+        return self._clients[-1]
+
+    @contextlib.asynccontextmanager
+    async def _everything(self) -> AsyncIterator[tuple[Faults, Load, Tail]]:
+        for name in SERVICES:
+            self._crew.add_service(name, PENSTOCK_DISPATCHER_FINISHED_KEPT="10000000", PENSTOCK_SCHEDULER_MAX_RUNS="6")
+        tail = Tail(self._client(), self._recorder)
+        load_ = Load(self._client(), self._recorder, tail, self._chance)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await self._crew.until_ready()
+        self._booted_in = loop.time() - began
+        await load_.define(self._chance.choice(["requeue", "requeue", "crash"]))
+        for number, queues in enumerate(([], [], ["critical", "high"])):
+            options = [word for queue in queues for word in ("--queue", queue)]
+            self._crew.add_worker(f"own-{number}", POOL, self._records, *options)
+        async with Proxy(self._server.port) as proxy, Hands(POOL, self._server.url, proxy.url, self._recorder) as hands:
+            bodies = [
+                self._crew.watch(),
+                tail.run(),
+                slow_consumer(self._client(), keys.key(0, "events")),
+                *load_.loops(),
+            ]
+            tasks = [asyncio.ensure_future(body) for body in bodies]
+            parts = (self._server, self._client(), self._crew, hands, proxy, tail, self._recorder, self._chance)
+            try:
+                yield Faults(*parts), load_, tail
+                for task in tasks:
+                    if task.done():
+                        task.result()
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _cycles(self, faults: Faults, load_: Load, tail: Tail) -> None:
+        left = self._seconds
+        while left > 0:
+            await load_.resume()
+            await faults.storm(min(STORM_SECONDS, left))
+            left -= STORM_SECONDS
+            faults.heal()
+            self._recoveries.append(await self._calm(load_))
+            if self._recoveries[-1] >= PATIENCE_SECONDS:
+                self._wrong.append(f"not recovered, still open: {await self._describe(tail)}")
+                return
+
+    async def _calm(self, load_: Load) -> float:
+        """Wait until all runs are finished and every service is ready.
+
+        Returns:
+            Seconds since the last fault.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await load_.settle()
+                await load_.until_finished()
+                await self._crew.until_ready()
+        except TimeoutError:
+            return PATIENCE_SECONDS
+        return loop.time() - began
+
+    async def _describe(self, tail: Tail) -> list[Any]:
+        described: list[Any] = [
+            f"{member.name} not ready" for member in self._crew.services if not await asyncio.to_thread(member.ready)
+        ]
+        return described + [{"run": run_id, **await self._hash("run", run_id)} for run_id in sorted(tail.open)[:5]]
+
+    async def _hash(self, family: str, ident: str) -> dict[str, str]:
+        found: Any = await self._clients[0].hgetall(keys.key(0, family, ident))
+        return {name.decode(): value.decode()[:200] for name, value in found.items() if name != b"spec"}
+
+    async def _write_state(self, tail: Tail) -> None:
+        """What is stored, to be held against what was told."""
+        client = self._clients[0]
+        await asyncio.sleep(0.5)  # what is on its way is read
+        pipe = client.pipeline(transaction=False)
+        known = sorted(tail.states)
+        for run_id in known:
+            pipe.hmget(keys.key(0, "run", run_id), ["name", "state", "seq", "epoch"])
+        runs = {
+            run_id: [(state or b"SCHEDULED").decode(), int(seq or 1), int(epoch or 0)]
+            for run_id, (name, state, seq, epoch) in zip(known, await pipe.execute(), strict=True)
+            if name is not None
+        }
+        ledger: Any = await client.hgetall(keys.key(0, "event_ledger"))
+        counted = {name.decode(): int(seq) for name, seq in ledger.items() if not name.endswith(b"|status")}
+        self._recorder.write("state", runs=runs, ledger=counted, held=await self._held(client))
+        self._dead = await client.xlen(keys.key(0, "dead"))
+
+    async def _held(self, client: Redis) -> dict[str, list[str]]:
+        """Sets that are empty when nothing is in flight and nothing waits."""
+        held = {}
+        async for name in client.scan_iter(match=keys.key(0, "events").removesuffix("events") + "*", count=1000):
+            text = name.decode()
+            if text.endswith((":in-flight", ":waiting", ":cancelling")) or ":parked:" in text:
+                kind: Any = await client.type(name)
+                found: Any = await (client.smembers(name) if kind == b"set" else client.zrange(name, 0, 10))
+                held[text] = [one.decode() for one in found]
+        return held
+
+    def _judge_logs(self, took: float) -> None:
+        if self._crew.log_bytes() > took * LOG_BYTES_A_SECOND:
+            self._wrong.append(f"{self._crew.log_bytes() / 1e6:.0f} MB of logs in {took:.0f} s")

@@ -1,0 +1,237 @@
+"""What goes wrong: each fault is a coroutine that does its harm and, where it lasts, takes it back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+from redis.exceptions import RedisError
+
+from penstock import keys
+from tests.system.chaos.failpoints import POINTS
+from tests.system.history.records import now_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from random import Random
+
+    from redis.asyncio import Redis
+
+    from penstock.cli.embedded_redis import EmbeddedRedis
+    from tests.system.chaos.crew import Crew
+    from tests.system.chaos.hands import Hands
+    from tests.system.chaos.proxy import Proxy
+    from tests.system.chaos.tail import Tail
+    from tests.system.history import Recorder
+
+AT_ONCE: Final = 3
+"""More faults at the same time than that, and the system is never alive to be hurt."""
+
+
+class Faults:
+    """Strikes at random.
+
+    Args:
+        server: Redis.
+        client: of its own.
+        crew: processes.
+        hands: workers inside the harness.
+        proxy: in front of one of them.
+        tail: told of outages.
+        recorder: told of every fault.
+        chance: decides.
+    """
+
+    def __init__(
+        self,
+        server: EmbeddedRedis,
+        client: Redis,
+        crew: Crew,
+        hands: Hands,
+        proxy: Proxy,
+        tail: Tail,
+        recorder: Recorder,
+        chance: Random,
+    ) -> None:
+        self._server, self._client, self._crew, self._hands = server, client, crew, hands
+        self._proxy, self._tail, self._recorder, self._chance = proxy, tail, recorder, chance
+        self._redis_is_hurt = asyncio.Lock()
+        self._running: set[asyncio.Task[None]] = set()
+        self.struck: Counter[str] = Counter()
+        self.forgotten_events = 0
+        self.kinds: dict[str, tuple[int, Callable[[], Awaitable[None]]]] = {
+            "kill service": (8, self._kill_service),
+            "stop service gently": (3, self._end_service),
+            "freeze service": (4, self._freeze_service),
+            "failpoint": (10, self._arm),
+            "kill worker process": (3, self._kill_worker),
+            "freeze worker process": (4, self._freeze_worker),
+            "replace worker": (8, self._replace_worker),
+            "cut network": (2, self._cut),
+            "freeze network": (3, self._freeze_network),
+            "kill redis": (3, self._kill_redis),
+            "restart redis gently": (1, self._restart_redis),
+            "freeze redis": (2, self._freeze_redis),
+            "redis full": (2, self._fill_redis),
+            "duplicate entries": (4, self._duplicate),
+            "trim pending entries": (3, self._trim),
+            "forget scripts": (2, self._forget_scripts),
+            "kill connections": (3, self._kill_connections),
+        }
+
+    async def storm(self, seconds: float) -> None:
+        """Strike again and again; returns when the last fault is over."""
+        end = asyncio.get_running_loop().time() + seconds
+        names = list(self.kinds)
+        weights = [self.kinds[name][0] for name in names]
+        while asyncio.get_running_loop().time() < end:
+            if len(self._running) < AT_ONCE:
+                (name,) = self._chance.choices(names, weights)
+                self._strike(name)
+            await asyncio.sleep(self._chance.uniform(0.2, 1.2))
+        while self._running:
+            done, _ = await asyncio.wait(self._running)
+            for task in done:
+                task.result()
+
+    def _strike(self, name: str) -> None:
+        async def strike() -> None:
+            self._recorder.write("fault", name=name)
+            self.struck[name] += 1
+            # Redis may be away by another fault: then this one had no harm to do.
+            with contextlib.suppress(RedisError, OSError):
+                await self.kinds[name][1]()
+
+        task = asyncio.create_task(strike(), name=name)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    def heal(self) -> None:
+        """Take back what outlasts its fault."""
+        for member in self._crew.members:
+            if member.failpoint:
+                member.failpoint.unlink(missing_ok=True)
+            if member.frozen:
+                member.thaw()
+        self._proxy.heal()
+
+    async def _wait(self, least: float, most: float) -> None:
+        await asyncio.sleep(self._chance.uniform(least, most))
+
+    # Processes
+
+    async def _kill_service(self) -> None:
+        self._chance.choice(self._crew.services).signal(signal.SIGKILL)
+
+    async def _end_service(self) -> None:
+        member = self._chance.choice(self._crew.services)
+        # One that is still starting has no handler of the signal yet.
+        if not member.frozen and member.asked_to_end is None and await asyncio.to_thread(member.ready):
+            member.asked_to_end = asyncio.get_running_loop().time()
+            member.signal(signal.SIGTERM)
+
+    async def _freeze_service(self) -> None:
+        member = self._chance.choice(self._crew.services)
+        if member.asked_to_end is None:
+            member.freeze()
+            await self._wait(0.3, 6)
+            member.thaw()
+
+    async def _arm(self) -> None:
+        member = self._chance.choice(self._crew.services)
+        assert member.failpoint
+        point = self._chance.choice(POINTS)
+        member.failpoint.write_text(f"{point} {self._chance.randint(1, 5)}")
+        self.struck[f"failpoint {point}"] += 1
+
+    async def _kill_worker(self) -> None:
+        self._chance.choice(self._crew.workers).signal(signal.SIGKILL)
+
+    async def _freeze_worker(self) -> None:
+        """Often longer than three heartbeats: it comes back after its runs were given away."""
+        member = self._chance.choice(self._crew.workers)
+        member.freeze()
+        await self._wait(0.5, 5)
+        member.thaw()
+
+    async def _replace_worker(self) -> None:
+        await self._hands.replace(self._chance)
+
+    # The network
+
+    async def _cut(self) -> None:
+        self._proxy.cut()
+        await self._wait(0.2, 4)
+        self._proxy.heal()
+
+    async def _freeze_network(self) -> None:
+        self._proxy.freeze()
+        await self._wait(0.5, 5)
+        self._proxy.heal()
+
+    # Redis
+
+    async def _kill_redis(self) -> None:
+        await self._away(self._server.kill)
+
+    async def _restart_redis(self) -> None:
+        await self._away(self._server.stop)
+
+    async def _away(self, end: Callable[[], None]) -> None:
+        async with self._redis_is_hurt:
+            since = now_ms()
+            lossy = self._server._options.get("appendfsync") != "always"
+            end()
+            await self._wait(0.1, 3)
+            self._server._options["appendfsync"] = self._chance.choice(["always", "everysec"])
+            self._server.start()
+            self._recorder.write("outage", since=since, lossy=lossy)
+            self.forgotten_events += await self._tail.after_outage(since)
+
+    async def _freeze_redis(self) -> None:
+        async with self._redis_is_hurt:
+            assert self._server.process
+            self._server.process.send_signal(signal.SIGSTOP)
+            await self._wait(0.3, 3)
+            self._server.process.send_signal(signal.SIGCONT)
+
+    async def _fill_redis(self) -> None:
+        async with self._redis_is_hurt:
+            about: Any = await self._client.info("memory")
+            await self._client.config_set("maxmemory", str(int(about["used_memory"])))
+            await self._wait(0.5, 3)
+            while True:
+                with contextlib.suppress(RedisError, OSError):
+                    await self._client.config_set("maxmemory", "0")
+                    return
+
+    async def _forget_scripts(self) -> None:
+        await self._client.script_flush()
+
+    async def _kill_connections(self) -> None:
+        await self._client.client_kill_filter(_type="normal", skipme=True)
+
+    # Entries
+
+    async def _duplicate(self) -> None:
+        """What was sent is sent again, whatever it was."""
+        for family in ("dispatch", "commands", "heartbeats", "definitions"):
+            stream = keys.key(0, family)
+            found: Any = await self._client.xrevrange(stream, count=20)
+            for _, fields in self._chance.sample(found, min(5, len(found))):
+                await self._client.xadd(stream, fields)
+
+    async def _trim(self) -> None:
+        """Entries vanish while somebody has them in hand: heartbeats, which repeat, and questions nobody waits for."""
+        stream = keys.key(0, "dispatch")
+        fields: Any = {"type": "claim_runs", "__data__": b'{"type":"claim_runs","pool":"etl"}'}
+        ids = [await self._client.xadd(stream, fields) for _ in range(20)]
+        await asyncio.sleep(self._chance.choice([0, 0.005, 0.05]))
+        await self._client.xdel(stream, *ids)
+        heartbeats = keys.key(0, "heartbeats")
+        pending: Any = await self._client.xpending_range(heartbeats, "heartbeat_monitor", "-", "+", 100)
+        if pending:
+            await self._client.xdel(heartbeats, *(one["message_id"] for one in pending))

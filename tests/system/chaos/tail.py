@@ -1,0 +1,121 @@
+"""Follows the event stream from the first event on, into the record; knows who is not finished."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from redis.exceptions import RedisError
+
+from penstock import keys
+from penstock.contracts.runs import TERMINAL
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from tests.system.history import Recorder
+
+LOOKS_BACK_MS = 10_000
+
+
+class Tail:
+    """Reads every event once.
+
+    Args:
+        client: of its own.
+        recorder: told of each.
+    """
+
+    def __init__(self, client: Redis, recorder: Recorder) -> None:
+        self._client = client
+        self._recorder = recorder
+        self._last = "0"
+        self._recent: deque[tuple[int, str, dict[str, Any]]] = deque(maxlen=100_000)
+        self.states: dict[str, str] = {}
+        self.open: set[str] = set()
+        self.finished = 0
+
+    async def run(self) -> None:
+        """Read for ever."""
+        while True:
+            try:
+                answer: Any = await self._client.xread({keys.key(0, "events"): self._last}, count=1000, block=500)
+            except (RedisError, OSError):
+                await asyncio.sleep(0.1)
+                continue
+            for entry_id, fields in answer[0][1] if answer else []:
+                self._take(entry_id.decode(), orjson.loads(fields[b"__data__"]))
+
+    async def until_one_finished(self) -> None:
+        """Wait until a run has ended."""
+        while True:
+            if self.finished:
+                return
+            await asyncio.sleep(0.02)
+
+    def _take(self, entry_id: str, event: dict[str, Any]) -> None:
+        self._last = entry_id
+        self._recorder.write("event", id=entry_id, event=event)
+        self._recent.append((int(entry_id.partition("-")[0]), entry_id, event))
+        if event["event"].startswith("prefect.flow-run."):
+            self._follow(event)
+
+    def _follow(self, event: dict[str, Any]) -> None:
+        run_id = event["resource"]["prefect.resource.id"].removeprefix("prefect.flow-run.")
+        state = event["resource"]["prefect.state-type"]
+        self.states[run_id] = state
+        if state in TERMINAL:
+            self.finished += run_id in self.open
+            self.open.discard(run_id)
+        else:
+            self.open.add(run_id)
+
+    async def after_outage(self, since: int) -> int:
+        """Find out which events Redis has forgotten.
+
+        Args:
+            since: ms, when Redis went away.
+
+        Returns:
+            How many.
+        """
+        begin = since - LOOKS_BACK_MS
+        while True:
+            with contextlib.suppress(RedisError, OSError):
+                kept: Any = await self._client.xrange(keys.key(0, "events"), min=str(begin))
+                break
+            await asyncio.sleep(0.1)
+        there = {entry_id.decode() for entry_id, _ in kept}
+        newest = max(there, default="0-0", key=_order)
+        gone = [
+            (at, entry_id, event)
+            for at, entry_id, event in self._recent
+            if at >= begin and entry_id not in there and _order(entry_id) < _order(newest)
+        ]
+        if gone:
+            self._recorder.write("rewound", ids=[entry_id for _, entry_id, _ in gone])
+            await self._look_again({event["resource"]["prefect.resource.id"] for _, _, event in gone})
+        return len(gone)
+
+    async def _look_again(self, resources: set[str]) -> None:
+        """What was read and forgotten does not count: ask Redis where those runs are."""
+        for resource in resources:
+            run_id = resource.removeprefix("prefect.flow-run.")
+            if run_id == resource:
+                continue
+            found: Any = await self._client.hmget(keys.key(0, "run", run_id), ["name", "state"])
+            known, state = found
+            self.open.discard(run_id)
+            self.states.pop(run_id, None)
+            if known is not None:
+                self.states[run_id] = (state or b"SCHEDULED").decode()
+                if self.states[run_id] not in TERMINAL:
+                    self.open.add(run_id)
+
+
+def _order(entry_id: str) -> tuple[int, int]:
+    milliseconds, _, number = entry_id.partition("-")
+    return int(milliseconds), int(number)
