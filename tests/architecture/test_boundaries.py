@@ -252,6 +252,7 @@ BLOCKING = {
     "penstock/cli/embedded_redis.py": "waits for a server before any loop runs",
     "penstock/worker/child.py": "a run's own process waits for its due time",
     "tests/services/test_heartbeat_monitor.py": "an outage has to last",
+    "tests/services/test_worker_heartbeats.py": "an event loop has to stand still",
 }
 """Where ``time.sleep`` is the point."""
 
