@@ -1,4 +1,4 @@
-"""Wiring: which message goes to which handler, and the two loops: the sweep and the housekeeping."""
+"""Wiring: which message goes to which handler, and the loops: the sweep, the housekeeping, the count of dead letters."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING, Final
 
 import structlog
+from prometheus_client import Gauge
 
 from penstock.bus.delivery import Route, Subscription
 from penstock.bus.service import Service
@@ -29,6 +30,12 @@ SWEEP_SECONDS: Final = 1.0
 """The sweep wakes at the next deadline, but at least this often: its tick is how the end of an outage is noticed."""
 HOUSEKEEPING_SECONDS: Final = 3600.0
 """Ages are counted in days, so an hour more or less does not matter."""
+
+COUNT_SECONDS: Final = 5.0
+"""How often dead letters are counted: people look, nothing waits for it."""
+
+# One party counts for all, or a sum over the services would be several times too high.
+DEAD_LETTERS = Gauge("penstock_dead_letters_kept", "Entries on the dead streams of all partitions")
 
 
 class Loops:
@@ -80,6 +87,15 @@ class Loops:
             self._health.beat("housekeeping", 2 * HOUSEKEEPING_SECONDS)
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
 
+    async def count_dead(self) -> None:
+        """Keep the number of dead letters in health and metrics. It is information: a bad message is its sender's fault."""
+        while True:
+            count = await self._store.count_dead(self._partitions)
+            DEAD_LETTERS.set(count)
+            self._health.inform("dead_letters", count)
+            self._health.beat("dead letters", 10 * COUNT_SECONDS)
+            await asyncio.sleep(COUNT_SECONDS)
+
 
 def subscriptions(handlers: Handlers) -> list[Subscription]:
     """Say what the monitor reads."""
@@ -109,5 +125,5 @@ def build(settings: HeartbeatMonitorSettings, client: Redis, health: Health) -> 
         client=client,
         health=health,
         subscriptions=subscriptions(Handlers(store, sooner)),
-        loops={"sweep": loops.sweep, "housekeeping": loops.housekeeping},
+        loops={"sweep": loops.sweep, "housekeeping": loops.housekeeping, "dead letters": loops.count_dead},
     )

@@ -133,6 +133,13 @@ class MonitorStore:
         calls = [FORGET_WORKERS.bind(partition, pool_id=pool_id.decode()) for pool_id in pool_ids]
         return sum(await lua.run_all(self._client, calls))
 
+    async def count_dead(self, partitions: int) -> int:
+        """Count what could not be handled and was not sent again or dropped, in one round trip."""
+        pipe = self._client.pipeline(transaction=False)
+        for partition in range(partitions):
+            pipe.xlen(keys.key(partition, DEAD.name))
+        return sum(await pipe.execute())
+
     async def trim_streams(self, partition: int) -> int:
         """Drop events and dead letters that are older than they are kept.
 

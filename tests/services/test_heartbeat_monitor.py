@@ -338,3 +338,20 @@ async def test_a_monitor_that_returns_after_all_were_down_judges_nobody_it_has_n
         "prefect.work-pool.ready etl",
         "prefect.work-queue.ready default",
     ]
+
+
+async def test_dead_letters_of_all_partitions_are_counted_and_change_nothing_about_readiness(client: Redis) -> None:
+    for partition in (0, 1, 1):
+        await client.xadd(keys.key(partition, "dead"), {"__data__": "{}"})
+    health = Health("heartbeat_monitor")
+    health.beat("redis", 60)
+    loops = Loops(MonitorStore(client), 2, health, asyncio.Event())
+    counting = asyncio.create_task(loops.count_dead())
+
+    async def told() -> bool:
+        return b'"dead_letters":3' in health.report(health.ready())
+
+    await wait_until(told, what="the count")
+    assert health.ready() == []
+    counting.cancel()
+    await asyncio.gather(counting, return_exceptions=True)

@@ -130,6 +130,63 @@ async def test_sigterm_ends_it_with_0_after_the_batch_in_hand(client: Redis, red
         assert (await client.xpending(HEARTBEATS, "toy"))["pending"] == 0, "what was handled is acknowledged"
 
 
+async def test_a_second_signal_ends_it_at_once_and_leaves_what_is_in_hand_to_others(
+    client: Redis, redis_url: str, tmp_path: Path
+) -> None:
+    with toy(redis_url, tmp_path) as service:
+        await service.answers("/readyz", 200)
+        await send(client, "slow")
+
+        async def taken() -> bool:
+            return bool((await client.xpending(HEARTBEATS, "toy"))["pending"])
+
+        await wait_until(taken, what="the batch is in hand")
+        service.process.send_signal(signal.SIGTERM)
+        assert "stopping" in await service.answers("/readyz", 503)
+        service.process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(service.process.wait, 1) == -signal.SIGTERM
+    assert await client.hget(SEEN, "slow") is None
+    assert (await client.xpending(HEARTBEATS, "toy"))["pending"] == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_under_load_sigterm_ends_it_with_0_and_it_has_handled_all_it_was_given_once(
+    client: Redis, redis_url: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    beat = entry_fields(Heartbeat(pool="etl", worker="busy", worker_type="process"))
+    sent = 0
+
+    async def load() -> None:
+        nonlocal sent
+        while not enough.is_set():
+            pipe = client.pipeline(transaction=False)
+            for _ in range(100):
+                pipe.xadd(HEARTBEATS, {**beat})
+            await pipe.execute()
+            sent += 100
+            await asyncio.sleep(0.02)
+
+    for _ in range(4):
+        enough = asyncio.Event()
+        before = await client.hget(SEEN, "busy")
+        with toy(redis_url, tmp_path) as service:
+            await service.answers("/readyz", 200)
+            loading = asyncio.create_task(load())
+
+            async def busy(before: Any = before) -> bool:
+                return bool(await client.hget(SEEN, "busy") != before)
+
+            await wait_until(busy, what="it is at work", every=0.001)
+            service.process.send_signal(number)
+            assert await service.ends() == 0, service.log
+            enough.set()
+            await loading
+        assert (await client.xpending(HEARTBEATS, "toy"))["pending"] == 0, "everything it took is acknowledged"
+    (group,) = await client.xinfo_groups(HEARTBEATS)
+    unread: Any = await client.xrange(HEARTBEATS, f"({group['last-delivered-id'].decode()}")
+    assert int(await client.hget(SEEN, "busy") or 0) == sent - len(unread), "nothing twice, nothing lost"
+
+
 async def test_sigterm_while_redis_is_missing_ends_it_with_0(tmp_path: Path) -> None:
     with toy(f"redis://127.0.0.1:{free_port()}/0", tmp_path) as service:
         assert "Redis" in await service.answers("/readyz", 503)

@@ -32,6 +32,18 @@ async def add_async(a, b):
     await asyncio.sleep(0)
     print(a + b)
 
+def count_up():
+    for number in range(2):
+        print(number)
+        yield number
+    print("done")
+
+async def count_up_async():
+    for number in range(2):
+        print(number)
+        yield number
+    print("done")
+
 def surroundings(**given):
     print(json.dumps({
         "cwd": os.getcwd(), "env": dict(os.environ), "module": __name__, "path0": sys.path[0], "argv": sys.argv,
@@ -121,6 +133,15 @@ async def test_an_async_function_is_awaited(client: Redis, flows: Path) -> None:
         await rig.assign(run)
         await rig.completed(run)
         assert await rig.output(run) == [("stdout", "42")]
+
+
+@pytest.mark.parametrize("function", ["count_up", "count_up_async"])
+async def test_of_a_generator_function_everything_is_executed(client: Redis, flows: Path, function: str) -> None:
+    async with working(client) as rig:
+        run = claim(entrypoint=f"{flows}:{function}")
+        await rig.assign(run)
+        await rig.completed(run)
+        assert await rig.output(run) == [("stdout", "0"), ("stdout", "1"), ("stdout", "done")]
 
 
 async def test_a_run_has_a_directory_and_an_environment_of_its_own(

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from penstock.cli import health as health_module
 from penstock.cli.app import app
+from penstock.cli.probe import Report
 from penstock.client.local_state import HOME_VARIABLE, REDIS_URL_VARIABLE, write_state
 
 if TYPE_CHECKING:
@@ -27,10 +28,10 @@ def _up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(REDIS_URL_VARIABLE, raising=False)
     write_state({"redis_url": OURS, "services": {"dispatcher": {"health_url": LOCAL_URL}}})
 
-    async def reasons_of(url: str) -> list[str]:
-        return [] if url.startswith(LOCAL_URL) else ["does not answer"]
+    async def report_of(url: str) -> Report:
+        return Report([], 3) if url.startswith(LOCAL_URL) else Report(["does not answer"])
 
-    monkeypatch.setattr(health_module, "reasons_of", reasons_of)
+    monkeypatch.setattr(health_module, "report_of", report_of)
 
 
 def names(*arguments: str) -> tuple[int, list[str]]:
@@ -54,3 +55,17 @@ def test_an_up_on_another_redis_than_the_given_one_is_not_taken_for_it(monkeypat
     monkeypatch.setenv(REDIS_URL_VARIABLE, OTHER)
     assert names("health") == (1, ["service"])
     assert names("--redis-url", OURS, "health") == (0, ["dispatcher"]), "the option overrides the variable"
+
+
+def test_dead_messages_are_counted_and_are_no_failure() -> None:
+    done = CliRunner().invoke(app, ["health"])
+    assert done.exit_code == 0
+    assert "3 dead message(s); `penstock dead ls` shows them" in done.stdout
+    assert orjson.loads(CliRunner().invoke(app, ["health", "-o", "json"]).stdout)["dead_letters"] == 3
+
+
+def test_who_does_not_count_dead_messages_says_nothing_of_them() -> None:
+    done = CliRunner().invoke(app, ["--redis-url", OTHER, "health"])
+    assert "dead" not in done.stdout
+    asked = CliRunner().invoke(app, ["--redis-url", OTHER, "health", "-o", "json"])
+    assert orjson.loads(asked.stdout)["dead_letters"] is None

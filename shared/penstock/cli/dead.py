@@ -9,7 +9,7 @@ import typer
 
 from penstock.cli import times
 from penstock.cli.options import OutputOption, examples
-from penstock.cli.output import Output, print_json, print_table
+from penstock.cli.output import Output, print_json, print_record, print_table
 from penstock.cli.session import ask
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ app = typer.Typer(
     no_args_is_help=True,
     epilog=examples(
         "penstock dead ls",
+        "penstock dead show 0/1700000000000-0",
         "penstock dead retry 0/1700000000000-0",
     ),
 )
@@ -64,6 +65,24 @@ def list_dead(
             for entry in entries
         ],
     )
+
+
+@app.command(epilog=examples("penstock dead show 0/1700000000000-0", "penstock dead show 0/1700000000000-0 -o json"))
+def show(
+    ident: Annotated[str, typer.Argument(metavar="ID", help="As `dead ls` shows it.", show_default=False)],
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show everything that is kept of a dead message."""
+
+    async def action(penstock: Penstock) -> tuple[DeadEntry, datetime]:
+        (entry,) = await penstock.dead.find([ident])
+        return entry, times.of_ms(await penstock.now_ms())
+
+    entry, now = ask(action)
+    if output is Output.JSON:
+        print_json(entry)
+        return
+    print_record("DeadMessage", entry.model_dump(mode="json") | {"died": times.ago_iso(entry.died, now)})
 
 
 @app.command(epilog=examples("penstock dead retry 0/1700000000000-0", "penstock dead retry --all"))

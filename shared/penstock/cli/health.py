@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, NoReturn
 
 import typer
 
-from penstock.cli.probe import reasons_of, redis_reasons
+from penstock.cli.probe import Report, redis_reasons, report_of
 from penstock.client import local_state
 
 DEFAULT_PORT: Final = 8090
@@ -23,6 +23,7 @@ class Verdict(NamedTuple):
     name: str
     url: str
     reasons: list[str]
+    dead_letters: int | None = None
 
 
 def health(
@@ -39,7 +40,9 @@ def health(
     or PENSTOCK_REDIS_URL) leaves a `penstock up` aside that uses another one.
 
 
-    Exit code 0: all ready; 1: one is not.
+    Where the heartbeat monitor is among them, it also tells how many messages could not be handled (`penstock dead ls`).
+
+    Exit code 0: all ready; 1: one is not. Dead messages change nothing about it.
 
     Example: penstock health --service dispatcher
     """
@@ -47,9 +50,11 @@ def health(
     ok = all(not verdict.reasons for verdict in verdicts)
     if output == "json":
         services = [{"name": v.name, "url": v.url, "ok": not v.reasons, "reasons": v.reasons} for v in verdicts]
-        print(json.dumps({"ok": ok, "services": services}))
+        print(json.dumps({"ok": ok, "services": services, "dead_letters": _dead_letters(verdicts)}))
     else:
         _show(verdicts, "live" if live else "ready")
+        if dead := _dead_letters(verdicts):
+            print(f"{dead} dead message(s); `penstock dead ls` shows them")
     raise typer.Exit(0 if ok else 1)
 
 
@@ -65,20 +70,26 @@ def run_alone(arguments: list[str]) -> NoReturn:
     sys.exit(0)
 
 
+def _dead_letters(verdicts: list[Verdict]) -> int | None:
+    counts = [verdict.dead_letters for verdict in verdicts if verdict.dead_letters is not None]
+    return max(counts, default=None)
+
+
 async def _ask(url: str | None, service: str | None, path: str) -> list[Verdict]:
     state = None if url else _local_state()
     if state is None:
         base = (url or f"http://127.0.0.1:{os.environ.get('PENSTOCK_HEALTH_PORT', DEFAULT_PORT)}").rstrip("/")
         asked = base if base.endswith(("/readyz", "/livez")) else f"{base}/{path}"
-        return [Verdict(service or "service", asked, await reasons_of(asked))]
+        return [Verdict(service or "service", asked, *await report_of(asked))]
     services: dict[str, Any] = state.get("services", {})
     if service is not None and service not in services:
         known = ", ".join(sorted(services)) or "nothing"
         return [Verdict(service, "", [f"`penstock up` does not run it; it runs {known}"])]
     chosen = [service] if service else list(services)
-    reasons = await asyncio.gather(*(_ask_local(state, name, path) for name in chosen))
+    reports = await asyncio.gather(*(_ask_local(state, name, path) for name in chosen))
     return [
-        Verdict(name, services[name].get("health_url") or "", why) for name, why in zip(chosen, reasons, strict=True)
+        Verdict(name, services[name].get("health_url") or "", *report)
+        for name, report in zip(chosen, reports, strict=True)
     ]
 
 
@@ -89,11 +100,11 @@ def _local_state() -> dict[str, Any] | None:
     return None if state is None or (given and state.get("redis_url") != given) else state
 
 
-async def _ask_local(state: dict[str, Any], name: str, path: str) -> list[str]:
+async def _ask_local(state: dict[str, Any], name: str, path: str) -> Report:
     about = state["services"][name]
     if about.get("health_url"):
-        return await reasons_of(f"{about['health_url']}/{path}")
-    return await redis_reasons(int(about["port"]))
+        return await report_of(f"{about['health_url']}/{path}")
+    return Report(await redis_reasons(int(about["port"])))
 
 
 def _show(verdicts: list[Verdict], word: str) -> None:

@@ -5,42 +5,59 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 MAX_ANSWER_BYTES: Final = 65_536
 
 
+class Report(NamedTuple):
+    """What a process says of itself.
+
+    Attributes:
+        reasons: why it is not ready (or live); empty means it is.
+        dead_letters: how many there are in the whole installation; None where the process does not count them.
+    """
+
+    reasons: list[str]
+    dead_letters: int | None = None
+
+
 async def reasons_of(url: str, timeout: float = 2.0) -> list[str]:  # noqa: ASYNC109 - one attempt, not a scope
-    """Read a health report.
+    """Ask a process only why it is not ready (see :func:`report_of`)."""
+    return (await report_of(url, timeout)).reasons
+
+
+async def report_of(url: str, timeout: float = 2.0) -> Report:  # noqa: ASYNC109 - one attempt, not a scope
+    """Read a health report; what goes wrong is a reason, too.
 
     Args:
         url: of ``/readyz`` or ``/livez``, plain http.
         timeout: seconds for the whole exchange.
-
-    Returns:
-        Why the process is not ready (or live); empty means it is.
     """
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname:
-        return [f"{url} is no http:// address"]
+        return Report([f"{url} is no http:// address"])
     request = f"GET {parts.path or '/readyz'} HTTP/1.0\r\nHost: {parts.hostname}\r\n\r\n".encode()
     try:
         answer = await asyncio.wait_for(_exchange(parts.hostname, parts.port or 80, request, whole=True), timeout)
     except (OSError, TimeoutError) as problem:
-        return [f"{parts.hostname}:{parts.port or 80} does not answer ({str(problem) or 'no answer in time'})"]
+        return Report([f"{parts.hostname}:{parts.port or 80} does not answer ({str(problem) or 'no answer in time'})"])
     return _read_report(answer)
 
 
-def _read_report(answer: bytes) -> list[str]:
+def _read_report(answer: bytes) -> Report:
     head, _, body = answer.partition(b"\r\n\r\n")
     status = head.split(b"\r\n", 1)[0].decode(errors="replace")
     reasons: list[str] = []
+    dead = None
     with contextlib.suppress(ValueError, AttributeError, TypeError):
-        reasons = [str(reason) for reason in json.loads(body).get("reasons", [])]
+        said = json.loads(body)
+        reasons = [str(reason) for reason in said.get("reasons", [])]
+        dead = int(said["dead_letters"]) if "dead_letters" in said else None
     if status.startswith("HTTP/") and status.split()[1:2] == ["200"]:
-        return reasons
-    return reasons or [f"answered {status or 'nothing'}"]
+        return Report(reasons, dead)
+    return Report(reasons or [f"answered {status or 'nothing'}"], dead)
 
 
 async def redis_reasons(port: int) -> list[str]:

@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from penstock.contracts.runs import Run
 
 app = typer.Typer(
-    help="Start and watch workers.",
+    help="Start, watch and drain workers.",
     no_args_is_help=True,
     epilog=examples(
         "penstock worker start --pool etl --limit 5",
         "penstock worker ls -v",
         "penstock worker inspect w1 --pool etl",
+        "penstock worker drain w1 --pool etl --deadline 600 --wait",
     ),
 )
 
@@ -113,7 +114,7 @@ def list_workers(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also show the runs they hold.")] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """List workers, OFFLINE ones included."""
+    """List workers, OFFLINE ones included. SUSPECT: still ONLINE, but its heartbeat is overdue."""
 
     async def action(penstock: Penstock) -> tuple[list[Worker], list[list[Run]], datetime]:
         workers = await penstock.read_workers(pool)
@@ -133,7 +134,7 @@ def list_workers(
                 worker.name,
                 worker.pool,
                 worker.type,
-                f"{worker.status} (draining)" if worker.draining else worker.status,
+                _status(worker),
                 f"{worker.slots_used}/{worker.slots}",
                 times.ago_iso(worker.last_heartbeat, now),
                 ", ".join(worker.queues) or "all",
@@ -171,6 +172,46 @@ def inspect(
         "runs": [_said(run, now) for run in runs],
     }
     print_record("Worker", fields | people)
+
+
+@app.command(
+    epilog=examples("penstock worker drain w1", "penstock worker drain w1 --pool etl --deadline 600 --wait"),
+)
+def drain(
+    name: Annotated[str, typer.Argument(help="Name of the worker.", show_default=False, autocompletion=worker_names)],
+    pool: DefaultPoolOption = None,
+    deadline: Annotated[
+        float | None,
+        typer.Option(
+            "--deadline",
+            min=0,
+            metavar="SECONDS",
+            help="How long its runs may go on; the worker's own setting when not given.",
+            show_default=False,
+        ),
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Return when it has ended.")] = False,
+) -> None:
+    """Have a worker take nothing new, finish what it holds, and end, wherever it runs.
+
+    What has not begun is handed back at once. What is not done at the deadline is ended; the pool's policy for lost workers
+    decides what becomes of it. Said again, a new deadline replaces the old one. Whatever restarts the process (a container's
+    restart policy, `penstock up`) starts a new life of the worker, which gets work again.
+    """
+
+    async def action(penstock: Penstock, where: str) -> None:
+        draining = await penstock.drain_worker(where, name, deadline)
+        print(f"Worker '{name}' gets nothing more and ends; it holds {draining.runs} run(s)", flush=True)
+        if wait:
+            await penstock.wait_for_worker_end(where, name, draining.boot_id)
+            print(f"Worker '{name}' has ended")
+
+    ask_in(pool, action)
+
+
+def _status(worker: Worker) -> str:
+    status = "SUSPECT" if worker.suspect else worker.status
+    return f"{status} (draining)" if worker.draining else status
 
 
 def _names(runs: list[Run]) -> str:

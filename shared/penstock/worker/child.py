@@ -106,13 +106,20 @@ def wait_until(start_at: float) -> None:
 
 
 def call(function: object, parameters: dict[str, object]) -> None:
-    """Call a plain or an async function."""
+    """Call a plain or an async function; of a generator function everything is executed."""
     result = function(**parameters)  # type: ignore[operator]
-    if hasattr(result, "__await__"):
+    if hasattr(result, "gi_frame"):
+        for _ in result:
+            pass
+    elif hasattr(result, "__await__") or hasattr(result, "ag_frame"):
         import asyncio  # noqa: PLC0415 - 40 ms that plain functions need not pay
 
         async def whole() -> None:
-            await result
+            if hasattr(result, "__await__"):
+                await result
+            else:
+                async for _ in result:
+                    pass
 
         asyncio.run(whole())
 

@@ -21,9 +21,15 @@ class RedisClock:
     def __init__(self) -> None:
         self._offsets_ms: deque[float] = deque(maxlen=_SAMPLES)
 
-    def observe(self, entry_id: str) -> None:
-        """Learn from an entry just appended: the part of its id before the dash is Redis TIME in milliseconds."""
-        self._offsets_ms.append(int(entry_id.partition("-")[0]) - time.monotonic() * 1000)
+    def observe(self, entry_id: str, at: float | None = None) -> None:
+        """Learn from an entry just appended: the part of its id before the dash is Redis TIME in milliseconds.
+
+        Args:
+            entry_id: as Redis answered it.
+            at: ``time.monotonic()`` when it did; None means now.
+        """
+        monotonic = time.monotonic() if at is None else at
+        self._offsets_ms.append(int(entry_id.partition("-")[0]) - monotonic * 1000)
 
     def monotonic_at(self, redis_ms: float) -> float:
         """Say when, by ``time.monotonic()``, Redis TIME reaches ``redis_ms``."""
@@ -33,12 +39,16 @@ class RedisClock:
         """Estimate Redis TIME, milliseconds."""
         return time.monotonic() * 1000 + self._offset()
 
+    def corrected_ms(self, wall: int) -> int:
+        """Translate a moment of the last few seconds by this machine's wall clock into Redis TIME: that clock may be wrong."""
+        return round(wall + self.now_ms() - time.time() * 1000)
+
     def _offset(self) -> float:
         return max(self._offsets_ms, default=(time.time() - time.monotonic()) * 1000)
 
 
 def wall_ms() -> int:
-    """Milliseconds since 1970 by this machine's clock: for people, and to order what happens on this machine."""
+    """Milliseconds since 1970 by this machine's clock; only to order what happens on it (see RedisClock.corrected_ms)."""
     return time.time_ns() // 1_000_000
 
 

@@ -194,7 +194,10 @@ class Hands:
             self._refill()
 
     def _close(self, held: Held, outcome: Outcome | None) -> None:
-        ended_ms = outcome.ended_ms if outcome else None
+        ended_ms = self._clock.corrected_ms(outcome.ended_ms) if outcome and outcome.ended_ms else None
+        if ended_ms is not None and held.started_ms is not None:
+            # Both were estimated, a moment apart.
+            ended_ms = max(ended_ms, held.started_ms)
         match held.ending:
             case "report" if outcome:
                 self._report(held, outcome.state, outcome.message, ended_ms)
@@ -253,7 +256,7 @@ class Hands:
         log.info("run reported", run=held.run.id, run_name=held.run.name, state=state, message=report.message[:200])
 
     def _started(self, held: Held, at_ms: int) -> None:
-        held.started_ms = at_ms
+        held.started_ms = self._clock.corrected_ms(at_ms)
         if held.ending == "report":
             self._report(held, "RUNNING")
 

@@ -19,6 +19,8 @@ from penstock.worker.clock import backoff, wall_ms
 from penstock.worker.lines import MAX_LINE_BYTES, printed_bytes, spelt, stored_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from redis.asyncio import Redis
 
     from penstock.contracts.logs import Source
@@ -91,6 +93,7 @@ class LogShipper:
         client: where to.
         bytes_per_run: how much is kept of each run, about, as it stands in Redis.
         retention_seconds: how long a log is kept after the end of its run.
+        now_ms: tells the time that stands beside the lines, milliseconds since 1970.
     """
 
     def __init__(
@@ -99,8 +102,10 @@ class LogShipper:
         *,
         bytes_per_run: int = LOG_BYTES_PER_RUN,
         retention_seconds: float = LOGS_EXPIRE_SECONDS,
+        now_ms: Callable[[], float] = wall_ms,
     ) -> None:
         self._client = client
+        self._now_ms = now_ms
         self._limit = bytes_per_run
         self._retention_ms = int(retention_seconds * 1000)
         self._logs: dict[str, _Log] = {}
@@ -124,7 +129,7 @@ class LogShipper:
                     await self._moved.wait_for(lambda: self._size < MAX_BUFFERED_BYTES or self._outage)
             kept, size = self._admit(about, lines[start : start + MAX_CHUNK_LINES])
             if kept:
-                self._queue(_Chunk(run, about, wall_ms(), source, kept, size))
+                self._queue(_Chunk(run, about, round(self._now_ms()), source, kept, size))
                 self._size += size
                 if self._outage:
                     self._drop_oldest()
@@ -139,7 +144,7 @@ class LogShipper:
         """Close the log of a run: say what is missing, and let it expire from now on."""
         about = self._logs.pop(run, None)
         if about:
-            self._queue(_Chunk(run, about, wall_ms(), "stderr", [], last=True))
+            self._queue(_Chunk(run, about, round(self._now_ms()), "stderr", [], last=True))
 
     async def flushed(self, timeout_seconds: float) -> None:
         """Wait until what is queued now is in Redis, or the time is up; not at all during an outage."""

@@ -15,7 +15,15 @@ from penstock import __version__
 from penstock.bus.cancellation import end_tasks
 from penstock.bus.requests import request
 from penstock.contracts.runs import ClaimRuns
-from penstock.contracts.workers import AcceptWorker, AssignRuns, Heartbeat, RefuseWorker, RevokeRuns, StopRuns
+from penstock.contracts.workers import (
+    AcceptWorker,
+    AssignRuns,
+    Heartbeat,
+    RefuseWorker,
+    RevokeRuns,
+    StopRuns,
+    StopWorker,
+)
 from penstock.errors import NoReply, Unavailable, refusal
 from penstock.streams import DISPATCH, LOGS_EXPIRE_SECONDS
 from penstock.worker.clock import RedisClock
@@ -24,6 +32,7 @@ from penstock.worker.heartbeats import Heartbeats
 from penstock.worker.held import CANCEL_GRACE_SECONDS
 from penstock.worker.inbox import Inbox
 from penstock.worker.output import LOG_BYTES_PER_RUN, LogShipper
+from penstock.worker.patience import Patience
 from penstock.worker.preparation import Preparation
 from penstock.worker.reports import Reporter
 
@@ -106,7 +115,10 @@ class Worker:
         self._inbox = Inbox(client, identity, self._handle, health)
         self._reporter = Reporter(client, identity)
         self._shipper = LogShipper(
-            client, bytes_per_run=options.log_bytes_per_run, retention_seconds=options.log_retention_seconds
+            client,
+            bytes_per_run=options.log_bytes_per_run,
+            retention_seconds=options.log_retention_seconds,
+            now_ms=clock.now_ms,
         )
         self._preparation = Preparation(client, identity)
         self._hands = Hands(
@@ -122,11 +134,30 @@ class Worker:
         )
         self._accepted = asyncio.Event()
         self._drain = asyncio.Event()
+        self._patience = Patience()
+        self._asked = False
         self._now = asyncio.Event()
 
     def drain(self) -> None:
-        """Take nothing new, finish what runs, end. Called a second time: kill what runs and end now."""
-        (self._now if self._drain.is_set() else self._drain).set()
+        """Take nothing new, finish what runs, end. Called a second time: kill what runs and end now.
+
+        Runs get ``drain_seconds``, or less where :meth:`drain_within` left them less.
+        """
+        if self._asked:
+            self._now.set()
+        self._asked = True
+        self._patience.give(self._options.drain_seconds, at_most=True)
+        self._drain.set()
+
+    def drain_within(self, seconds: float | None) -> None:
+        """Take nothing new, finish what runs, end; said again it moves the deadline.
+
+        Args:
+            seconds: how long what runs may go on; None means ``drain_seconds``. After :meth:`drain` it cannot become longer:
+                whoever sent a signal waits no longer for our end.
+        """
+        self._patience.give(self._options.drain_seconds if seconds is None else seconds, at_most=self._asked)
+        self._drain.set()
 
     async def run(self) -> int:
         """Work until drained.
@@ -153,6 +184,7 @@ class Worker:
             return life.result()
         finally:
             self._health.stop()
+            self._patience.forget()
             await self._hands.kill_all(0)
             await end_tasks((life, patience, *loops))
             await self._heartbeats.farewell()
@@ -180,10 +212,7 @@ class Worker:
     def _handle(self, message: Message) -> None:
         match message:
             case AcceptWorker():
-                if not self._accepted.is_set():
-                    self._accepted.set()
-                    self._preparation.begin_batch()
-                    self._console.say([f"Worker {self._identity.name!r} started!"])
+                self._join()
             case RefuseWorker():
                 raise refusal(message.code, f"worker {self._identity.name!r} was refused: {message.reason}")
             case AssignRuns():
@@ -196,6 +225,14 @@ class Worker:
             case StopRuns():
                 for stopped in message.runs:
                     self._hands.cancel(stopped.id, stopped.epoch)
+            case StopWorker():
+                self.drain_within(message.deadline_seconds)
+
+    def _join(self) -> None:
+        if not self._accepted.is_set():
+            self._accepted.set()
+            self._preparation.begin_batch()
+            self._console.say([f"Worker {self._identity.name!r} started!"])
 
     async def _live(self) -> int:
         await self._kind.open()
@@ -208,7 +245,7 @@ class Worker:
             self._stop_taking()
         if self._drain.is_set():
             self._hands.hand_back()
-            await _first(self._hands.idle(), self._now.wait(), timeout_seconds=self._options.drain_seconds)
+            await _first(self._hands.idle(), self._now.wait(), self._patience.over())
             await self._hands.kill_all(0 if self._now.is_set() else TERMINATE_SECONDS)
         unsent = await self._reporter.flushed(FLUSH_SECONDS)
         if unsent:
