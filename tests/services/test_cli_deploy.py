@@ -144,6 +144,73 @@ def test_a_second_deployment_of_the_name_updates_it_or_says_that_nothing_changed
     assert f"Deployment 'hello/{label}' unchanged" in penstock(*arguments, "--param", "count=5").stdout
 
 
+def test_deploying_again_says_what_has_changed(penstock: Command, pool: str, label: str) -> None:
+    arguments = ("deploy", "flows.py:hello", "-n", label, "-p", pool)
+    options = ("--retries", "2", "--tag", "a", "--concurrency-limit", "1", "--param", "name=Ford")
+    created = penstock(*arguments, *options, "--interval", "1h").stdout
+    assert "changed:" not in created
+    assert "    retries     2, 0 s after a failure\n" in created
+    assert "    limit       1, then enqueue\n" in created
+    assert "    tags        a\n" in created
+    assert "    parameters  name=Ford\n" in created
+
+    again = penstock(*arguments, "--cron", "0 6 * * *")
+
+    assert again.stdout.partition("  changed:\n")[2].partition("\n\n")[0] == (
+        "    tags a -> none\n"
+        "    concurrency limit 1 -> none\n"
+        "    retries 2 -> 0\n"
+        "    parameters: name removed\n"
+        "    schedule every hour removed\n"
+        "    schedule cron '0 6 * * *' (UTC) added"
+    )
+    assert "ran in" not in again.stderr
+
+
+def test_code_from_somewhere_else_is_warned_of(
+    penstock: Command, pool: str, label: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("deploy", "flows.py:hello", "-n", label, "-p", pool)
+    penstock(*arguments)
+    (tmp_path / "others.py").write_text(FLOWS)
+    assert f"Warning: 'hello/{label}' ran flows.py before; from now on it runs others.py\n" in (
+        penstock("deploy", "others.py:hello", *arguments[2:]).stderr
+    )
+
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "flows.py").write_text(FLOWS)
+    monkeypatch.chdir(other)
+    printed = penstock(*arguments)
+
+    assert "\n    directory " in printed.stdout.partition("changed:")[2]
+    assert f"Warning: 'hello/{label}' ran in " in printed.stderr
+
+
+def test_names_that_the_pool_does_not_know_are_told(penstock: Command, pool: str, label: str) -> None:
+    penstock("work-queue", "create", "critical", "--pool", pool)
+
+    printed = penstock(
+        *("deploy", "flows.py:hello", "-n", label, "-p", pool, "-q", "crtical"),
+        *("--job-variable", "streem_output=false", "--job-variable", "env.A=1"),
+    ).stderr
+
+    assert f"Note: this creates work queue 'crtical' in '{pool}'; did you mean 'critical'?\n" in printed
+    assert (
+        f"Warning: work pool '{pool}' has no job variable 'streem_output': it changes nothing; "
+        "did you mean 'stream_output'?\n"
+    ) in printed
+    assert "'env'" not in printed
+
+
+def test_parameters_come_from_a_file(penstock: Command, pool: str, label: str, tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text('{"count": 3, "name": "a"}')
+
+    found = deployed(penstock, "flows.py:hello", "-n", label, "-p", pool, "--params", "@p.json", "--param", "name=b")
+
+    assert found["parameters"] == {"count": 3, "name": "b"}
+
+
 def test_a_command_is_deployed_with_the_name_of_its_flow(penstock: Command, pool: str, label: str) -> None:
     arguments = ("--command", "python -m load 'a b'", "-n", label, "-p", pool)
 
@@ -259,12 +326,15 @@ def test_an_entrypoint_is_deployed_as_it_is_typed_whatever_the_file_says(
 
 def test_what_the_file_says_in_vain_is_named(penstock: Command, pool: str, label: str, tmp_path: Path) -> None:
     write_file(tmp_path, pool, label, more="  triggers: [{type: event}]\n  entry_point: x\nbuild: [{a: {}}]\n")
+    told = "penstock.yaml:9: 'deployments[0].entry_point' is unknown; did you mean 'entrypoint'?"
+    assert penstock("deploy", code=REFUSED).stderr.endswith(f"Error: {told}\n")
+    (tmp_path / "penstock.yaml").rename(tmp_path / "prefect.yaml")
 
     printed = penstock("deploy").stderr
 
-    assert "Warning: penstock.yaml:10: 'build' is Prefect's" in printed
-    assert "Warning: penstock.yaml:8: 'deployments[0].triggers' is Prefect's" in printed
-    assert "Warning: penstock.yaml:9: 'deployments[0].entry_point' is unknown and ignored; did you mean" in printed
+    assert "Warning: prefect.yaml:10: 'build' is Prefect's" in printed
+    assert "Warning: prefect.yaml:8: 'deployments[0].triggers' is Prefect's" in printed
+    assert "Warning: prefect.yaml:9: 'deployments[0].entry_point' is unknown and ignored; did you mean" in printed
 
 
 def test_without_anything_to_deploy_it_says_what_to_give(penstock: Command, tmp_path: Path) -> None:
@@ -348,11 +418,19 @@ def test_without_a_pool_the_default_one_is_taken(
         (["flows.py:hello", "--command", "ls"], "give ENTRYPOINT or --command, not both"),
         (["flows.py:hello", "--all"], "--all takes the deployments as the file lists them"),
         (["--all", "-n", "demo"], "--all takes the deployments as the file lists them"),
+        (["flows.py:hello", "--interval", "0"], "it must be from 1 second to 366 days"),
+        (["flows.py:hello", "--cron", "*", "*", "*", "*", "*"], "Hint: quote the cron: --cron '* * * * *'"),
+        (["flows.py:hello", "name=Ford"], "Hint: did you mean --param name=Ford?"),
+        (["flows.py:hello", "--params", "@nowhere.json"], "No such file"),
         (["flows.py:hello", "--interval", "soon"], "--interval 'soon' is no interval: give seconds"),
         (["flows.py:hello", "--retry-delay", "soon"], "--retry-delay 'soon' is no"),
         (["flows.py:hello", "--timezone", "UTC"], "--timezone is about schedules given as options"),
         (["flows.py:hello", "--catch-up", "all"], "--catch-up is about schedules given as options"),
-        (["flows.py:hello", "--anchor-date", "2026-01-01", "--cron", "* * * * *"], "give --interval or --rrule, too"),
+        (
+            ["flows.py:hello", "--anchor-date", "2026-01-01", "--cron", "* * * * *"],
+            "--anchor-date goes with --interval or --rrule",
+        ),
+        (["flows.py:hello", "--anchor-date", "2026-01-01"], "give --interval or --rrule, too"),
         (["flows.py:hello", "--interval", "5", "--anchor-date", "soon"], "'soon' is no date"),
         (["flows.py:hello", "--cron", "* * * * *", "--timezone", "Mars"], "unknown time zone 'Mars'"),
         (["flows.py:hello", "--cron", "* * * * *", "--catch-up", "some"], "--catch-up 'some' is unknown"),
@@ -360,7 +438,7 @@ def test_without_a_pool_the_default_one_is_taken(
         (["flows.py:hello", "--param", "day"], "--param 'day' is not of the form name=value"),
         (["flows.py:hello", "--job-variable", "day"], "--job-variable 'day' is not of the form name=value"),
         (["flows.py:hello", "--params", "{"], "--params is not JSON"),
-        (["flows.py:hello", "--params", "[1]"], "--params holds no JSON object"),
+        (["flows.py:hello", "--params", "[1]"], "--params is no JSON object"),
         (["--command", "a 'b", "--flow", "f"], "No closing quotation"),
         (["--command", "", "--flow", "f"], "--command is empty"),
     ],
@@ -380,7 +458,6 @@ def test_what_is_typed_wrong_is_a_usage_error(penstock: Command, arguments: list
         (["flows.py"], "Hint: give the function, too: flows.py:function"),
         (["flows.py:hello", "--cron", "0 6 31 2 *"], "0 6 31 2 *"),
         (["flows.py:hello", "--cron", "every day"], "every day"),
-        (["flows.py:hello", "--interval", "0"], "interval_seconds"),
         (["flows.py:hello", "--rrule", "FREQ=SOMETIMES"], "FREQ=SOMETIMES"),
         (["flows.py:hello", "--param", "nam=x"], "there is no parameter 'nam', did you mean 'name'?"),
         (["flows.py:hello", "--param", "count=many"], "'count' does not fit"),

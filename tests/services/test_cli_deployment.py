@@ -16,6 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from penstock.bus.connection import connect
+from penstock.cli import times
 from penstock.cli.app import app
 from penstock.client import Penstock
 from penstock.contracts.deployments import ScheduleSpec
@@ -90,6 +91,16 @@ def pool(sdk: Sdk) -> str:
 @pytest.fixture
 def demo(sdk: Sdk, pool: str) -> str:
     """A deployment with a schedule; it is named as its pool."""
+    return deployment(sdk, pool)
+
+
+@pytest.fixture
+def resting(sdk: Sdk, pool: str) -> str:
+    """The same, paused: nothing waits but what a test submits."""
+    return deployment(sdk, pool, paused=True)
+
+
+def deployment(sdk: Sdk, pool: str, **fields: Any) -> str:
     name = f"hello/{pool}"
     sdk.create_deployment(
         name,
@@ -99,6 +110,7 @@ def demo(sdk: Sdk, pool: str) -> str:
         parameter_schema=SCHEMA,
         tags=["nightly", "etl"],
         schedules=[WEEKDAYS],
+        **fields,
     )
     return name
 
@@ -117,7 +129,7 @@ def test_deployments_are_listed_with_their_schedules_in_words_and_when_they_run_
     assert row[:4] == [demo, pool, "default", "cron '0 6 * * 1-5' (Europe/Berlin)"]
     assert row[4].startswith("in ")
     assert row[5] == "nightly, etl"
-    assert "(**) denotes a paused deployment" in printed
+    assert "paused" not in printed
 
 
 def test_what_is_paused_is_marked_and_has_no_next_run(penstock: Command, sdk: Sdk, demo: str, pool: str) -> None:
@@ -132,6 +144,7 @@ def test_what_is_paused_is_marked_and_has_no_next_run(penstock: Command, sdk: Sd
     printed = penstock("ls", "-p", pool).stdout
     assert rows(printed)[0][0] == f"{demo} (**)"
     assert rows(printed)[0][4] == "-"
+    assert "(**) denotes a paused deployment" in printed
     (listed,) = json.loads(penstock("ls", "-p", pool, "-o", "json").stdout)
     assert (listed["name"], listed["paused"], listed["next_run"]) == (demo, True, None)
 
@@ -146,14 +159,14 @@ def test_programs_get_the_next_run_as_a_moment(penstock: Command, demo: str, poo
 
 
 def test_inspect_shows_every_field_the_next_times_and_what_waits(
-    penstock: Command, sdk: Sdk, demo: str, pool: str
+    penstock: Command, sdk: Sdk, resting: str, pool: str
 ) -> None:
     for _ in range(2):
-        sdk.run_deployment(demo)
+        sdk.run_deployment(resting)
 
-    shown = json.loads(penstock("inspect", demo, "-o", "json").stdout)
+    shown = json.loads(penstock("inspect", resting, "-o", "json").stdout)
 
-    whole = (sdk.read_deployment(demo)).model_dump(mode="json")
+    whole = (sdk.read_deployment(resting)).model_dump(mode="json")
     assert {field: shown[field] for field in whole if field != "schedules"} == {
         field: value for field, value in whole.items() if field != "schedules"
     }
@@ -164,7 +177,7 @@ def test_inspect_shows_every_field_the_next_times_and_what_waits(
     assert schedule["next"] == sorted(schedule["next"])
 
     printed = penstock("inspect", pool).stdout
-    assert f"name='{demo}'" in printed
+    assert f"name='{resting}'" in printed
     assert "created='just now'" in printed or "ago'" in printed
     assert "waiting=2" in printed
 
@@ -175,7 +188,8 @@ def test_an_unknown_deployment_gets_a_suggestion(penstock: Command, demo: str) -
     assert refused.stderr == f"Error: there is no deployment '{demo}x'\nHint: did you mean '{demo}'?\n"
 
 
-def test_running_says_what_was_made_and_how_to_watch_it(penstock: Command, sdk: Sdk, demo: str, pool: str) -> None:
+def test_running_says_what_was_made_and_how_to_watch_it(penstock: Command, sdk: Sdk, resting: str, pool: str) -> None:
+    demo = resting
     printed = penstock(
         *("run", demo, "--param", "day=2", "--name", "trial", "--tag", "once"),
         *("--job-variable", "env.STAGE=test", "--params", '{"day": 1, "name": "Ford"}'),
@@ -240,7 +254,8 @@ def test_parameters_that_do_not_fit_are_refused_by_name(penstock: Command, demo:
 
     assert refused.stderr == (
         f"Error: parameters of deployment '{demo}': there is no parameter 'dya', did you mean 'day'?\n"
-        f"Hint: its parameters: name (required), day\n"
+        f"Hint: its parameters: name (string, required), day (integer); "
+        f"if the function has changed since it was deployed, `penstock deploy` it again\n"
     )
     assert "'day' does not fit" in penstock("run", demo, "--param", "day=two", code=REFUSED).stderr
 
@@ -251,8 +266,68 @@ def test_the_same_key_answers_the_same_run(penstock: Command, demo: str) -> None
     )
 
     assert first["id"] == second["id"]
-    printed = penstock("run", demo, "--idempotency-key", "january").stdout
-    assert printed.startswith(f"Flow run with idempotency key 'january': '{first['name']}'\n    id - {first['id']}\n")
+    assert (first["created"], second["created"]) == (True, False)
+    again = penstock("run", demo, "--idempotency-key", "january")
+    known = f"Already submitted with idempotency key 'january': flow run '{first['name']}'\n    id - {first['id']}\n"
+    assert again.stdout.startswith(known)
+    assert "    state - Scheduled\n" in again.stdout
+    assert again.stderr == ""
+    assert penstock("run", demo, "--idempotency-key", "may").stdout.startswith("Created flow run '")
+
+
+def test_the_same_key_with_other_parameters_is_warned_of(penstock: Command, demo: str) -> None:
+    given = ("--idempotency-key", "january", "--param")
+    penstock("run", demo, *given, "day=1")
+
+    assert penstock("run", demo, *given, "day=1").stderr == ""
+    assert penstock("run", demo, *given, "day=2", "--param", "name=Ford").stderr == (
+        "Warning: the run that was submitted before has other parameters ('day', 'name'); it stays as it is\n"
+    )
+
+
+def test_what_looks_like_a_number_is_a_text_where_the_function_wants_one(
+    penstock: Command, sdk: Sdk, demo: str
+) -> None:
+    run = json.loads(penstock("run", demo, "--param", "name=5", "--param", "day=5", "-o", "json").stdout)
+    assert run["spec"]["parameters"] == {"name": "5", "day": 5}
+
+    penstock("update", demo, "--param", "name=6")
+    assert sdk.read_deployment(demo).parameters == {"name": "6"}
+
+    penstock("schedule", "create", demo, "--cron", "@hourly", "--param", "name=7", "--slug", "s")
+    penstock("schedule", "update", demo, "mornings", "--param", "name=8")
+    schedules = {one.slug: one.parameters for one in sdk.read_deployment(demo).schedules}
+    assert schedules == {"s": {"name": "7"}, "mornings": {"name": "8"}}
+
+
+def test_a_moment_is_told_with_its_zone_and_one_that_is_past_as_such(penstock: Command, demo: str) -> None:
+    future, past = datetime(2099, 1, 31, 8, tzinfo=UTC), datetime(2020, 1, 31, 8, tzinfo=UTC)
+
+    assert f"    due - {times.absolute(future)} (in " in penstock("run", demo, "--at", future.isoformat()).stdout
+    printed = penstock("run", demo, "--at", past.isoformat()).stdout
+    assert f"    due - {times.absolute(past)} (" in printed
+    assert "ago): this is past, it starts as soon as it can\n" in printed
+
+
+def test_names_that_the_pool_does_not_know_are_told(penstock: Command, sdk: Sdk, demo: str, pool: str) -> None:
+    unknown = (
+        f"Warning: work pool '{pool}' has no job variable 'streem_output': it changes nothing; "
+        "did you mean 'stream_output'?\n"
+    )
+    options = ("--job-variable", "streem_output=false", "--job-variable", "env.A=1")
+    assert penstock("run", demo, *options).stderr == unknown
+    assert penstock("update", demo, *options).stderr == unknown
+
+    sdk.create_queue(pool, "critical")
+    new = f"Note: this creates work queue 'crtical' in '{pool}'; did you mean 'critical'?\n"
+    assert penstock("update", demo, "--queue", "crtical").stderr == new
+    assert penstock("update", demo, "--queue", "critical").stderr == ""
+
+
+def test_words_too_many_are_told_with_what_was_meant(penstock: Command, demo: str) -> None:
+    assert "Hint: did you mean --param day=1?" in penstock("run", demo, "day=1", code=USAGE).stderr
+    starred = penstock("schedule", "create", demo, "--cron", "*", "*", "*", "*", "*", code=USAGE).stderr
+    assert "Hint: quote the cron: --cron '* * * * *'" in starred
 
 
 def test_a_deployment_whose_pool_was_deleted_says_what_to_do(penstock: Command, sdk: Sdk, demo: str, pool: str) -> None:
@@ -306,13 +381,13 @@ def test_a_deployment_is_updated_with_what_the_options_say(penstock: Command, sd
 
     printed = penstock(
         *("update", demo, "--pool", other, "--queue", "fast", "--param", "day=7", "--tag", "b", "--retries", "3"),
-        *("--retry-delay", "0.5", "--concurrency-limit", "2", "--collision-strategy", "CANCEL_NEW"),
+        *("--retry-delay", "90s", "--concurrency-limit", "2", "--collision-strategy", "CANCEL_NEW"),
         *("--description", "new", "--version", "2", "--job-variable", "stream_output=false"),
     ).stdout
 
     assert printed == f"Updated deployment '{demo}'\nIts runs go to work pool '{other}' (queue 'fast') now.\n"
     now = sdk.read_deployment(demo)
-    assert (now.pool, now.queue, now.tags, now.retries, now.retry_delay_seconds) == (other, "fast", ["b"], 3, 0.5)
+    assert (now.pool, now.queue, now.tags, now.retries, now.retry_delay_seconds) == (other, "fast", ["b"], 3, 90)
     assert (now.concurrency_limit, now.collision_strategy) == (2, "cancel_new")
     assert (now.description, now.version, now.job_variables) == ("new", "2", {"stream_output": False})
     assert now.parameters == {"name": "Marvin", "day": 7}
@@ -342,7 +417,8 @@ def test_a_deployment_is_paused_and_resumed(penstock: Command, sdk: Sdk, demo: s
     assert not (sdk.read_deployment(demo)).paused
 
 
-def test_deleting_says_what_becomes_of_the_waiting_runs(penstock: Command, sdk: Sdk, demo: str) -> None:
+def test_deleting_says_what_becomes_of_the_waiting_runs(penstock: Command, sdk: Sdk, resting: str) -> None:
+    demo = resting
     sdk.run_deployment(demo)
 
     assert penstock("delete", demo, "--yes").stdout == (
@@ -352,7 +428,8 @@ def test_deleting_says_what_becomes_of_the_waiting_runs(penstock: Command, sdk: 
 
 
 @pytest.mark.parametrize(("typed", "left"), [(b"n\n", True), (b"y\n", False)])
-def test_deleting_asks_a_person_first(sdk: Sdk, url: str, demo: str, typed: bytes, left: bool) -> None:
+def test_deleting_asks_a_person_first(sdk: Sdk, url: str, resting: str, typed: bytes, left: bool) -> None:
+    demo = resting
     for _ in range(2):
         sdk.run_deployment(demo)
     ours, theirs = pty.openpty()
@@ -381,8 +458,9 @@ def test_schedules_are_created_listed_paused_resumed_and_deleted(penstock: Comma
 
     listed = {row[1]: row for row in rows(penstock("schedule", "ls", demo).stdout)}
     assert sorted(listed) == ["mornings", "often"]
-    assert listed["often"][0] == often.id
+    assert (listed["mornings"][0], listed["often"][0]) == ("1", "2")
     assert listed["often"][2:5] == ["every 10 minutes", "yes", "latest"]
+    assert listed["often"][6] == often.id
     assert listed["often"][5].startswith("in ")
 
     assert penstock("schedule", "pause", demo, "often").stdout == f"Paused schedule 'often' of deployment '{demo}'\n"
@@ -393,6 +471,57 @@ def test_schedules_are_created_listed_paused_resumed_and_deleted(penstock: Comma
     assert "Resumed" in penstock("schedule", "resume", demo, often.id).stdout
     assert "Deleted schedule 'often'" in penstock("schedule", "delete", demo, "often").stdout
     assert [one.slug for one in (sdk.read_deployment(demo)).schedules] == ["mornings"]
+
+
+def test_a_schedule_is_named_by_its_number_and_not_at_all_when_it_is_the_only_one(
+    penstock: Command, sdk: Sdk, demo: str
+) -> None:
+    assert penstock("schedule", "pause", demo).stdout == f"Paused schedule 'mornings' of deployment '{demo}'\n"
+    sdk.create_schedule(demo, ScheduleSpec(cron="@hourly"))
+
+    refused = penstock("schedule", "resume", demo, code=REFUSED).stderr
+    assert refused == (
+        f"Error: deployment '{demo}' has 2 schedules: 1 cron '@hourly' (UTC), 2 mornings\n"
+        f"Hint: say which: number, slug or id\n"
+    )
+    assert "Resumed schedule 'mornings'" in penstock("schedule", "resume", demo, "2").stdout
+    assert "(cron '@hourly' (UTC))" in penstock("schedule", "delete", demo, "1").stdout
+    assert [one.slug for one in sdk.read_deployment(demo).schedules] == ["mornings"]
+
+    assert "has no schedule '2'" in penstock("schedule", "pause", demo, "2", code=REFUSED).stderr
+    penstock("schedule", "delete", demo)
+    refused = penstock("schedule", "delete", demo, code=REFUSED).stderr
+    assert f"deployment '{demo}' has no schedule\nHint: `penstock deployment schedule create '{demo}'`" in refused
+
+
+def test_a_slug_that_is_a_number_wins_over_the_place(penstock: Command, sdk: Sdk, demo: str) -> None:
+    sdk.create_schedule(demo, ScheduleSpec(cron="@hourly", slug="2"))
+    sdk.create_schedule(demo, ScheduleSpec(cron="@daily", slug="1"))
+
+    penstock("schedule", "delete", demo, "2")
+
+    assert [one.slug for one in sdk.read_deployment(demo).schedules] == ["1", "mornings"]
+
+
+def test_a_schedule_is_changed_and_what_is_not_given_stays(penstock: Command, sdk: Sdk, demo: str) -> None:
+    (before,) = sdk.read_deployment(demo).schedules
+
+    printed = penstock("schedule", "update", demo, "--cron", "0 7 * * *", "--param", "day=1").stdout
+
+    assert printed == (
+        f"Updated schedule of deployment '{demo}': cron '0 7 * * *' (Europe/Berlin)\n    id - {before.id}\n"
+    )
+    (now,) = sdk.read_deployment(demo).schedules
+    assert now == before.model_copy(update={"cron": "0 7 * * *", "parameters": {"day": 1}})
+
+    penstock("schedule", "pause", demo)
+    assert "It is paused" in penstock("schedule", "update", demo, "mornings", "--slug", "early").stdout
+    (now,) = sdk.read_deployment(demo).schedules
+    assert (now.slug, now.active, now.cron) == ("early", False, "0 7 * * *")
+
+    assert "nothing to change" in penstock("schedule", "update", demo, code=USAGE).stderr
+    both = penstock("schedule", "update", demo, "--cron", "@daily", "--interval", "5", code=USAGE).stderr
+    assert "one of --cron, --interval and --rrule" in " ".join(both.split())
 
 
 def test_several_schedules_are_created_at_once(penstock: Command, sdk: Sdk, demo: str) -> None:

@@ -7,10 +7,12 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import threading
 import uuid
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,8 +21,12 @@ from typer.testing import CliRunner
 from penstock import keys
 from penstock.bus.connection import connect, redis_now_ms
 from penstock.bus.entries import entry_fields
+from penstock.cli import following
 from penstock.cli.app import app
+from penstock.cli.times import absolute
+from penstock.client import Penstock
 from penstock.contracts.logs import LogLine, RunLog
+from penstock.settings import Settings
 from tests.installation import HandWorker, installation
 from tests.support import wait_until
 
@@ -28,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from redis.asyncio import Redis
+
+    from penstock.client.explanation import Explanation
 
     Command = Callable[..., Any]
 
@@ -147,6 +155,46 @@ def test_a_list_is_narrowed_by_queue_state_and_name(penstock: Command, url: str,
     assert "no deployment 'x/y'" in penstock(*ls, "--deployment", "x/y", code=REFUSED).stderr
 
 
+def test_a_list_ends_with_what_is_planned_and_tells_how_much_of_it_is_not_shown(
+    penstock: Command, url: str, pool: str
+) -> None:
+    (ended,) = end(url, penstock, pool, "COMPLETED")
+    planned = submit(penstock, pool, "--at", "+2h", "--count", "3")
+    (held,) = submit(penstock, pool)
+
+    ls = ("flow-run", "ls", "-p", pool)
+    printed = penstock(*ls).stdout
+    short = penstock(*ls, "--limit", "3").stdout
+
+    assert [row[0] for row in rows(printed)] == [held, ended, *planned]
+    assert "planned for later" not in printed
+    assert "2 more are planned for later; --state SCHEDULED lists what waits" in short
+    assert "planned" not in penstock(*ls, "--limit", "1", "--state", "SCHEDULED").stdout
+    due = datetime.fromisoformat(look(penstock, "flow-run", "inspect", planned[0])["scheduled_time"])
+    assert (rows(printed)[2][6], rows(printed)[2][8]) == (absolute(due), "")
+    assert rows(printed)[1][8].endswith("s"), "how long it ran"
+
+
+def test_an_id_is_never_broken_and_columns_that_say_nothing_new_are_left_out(
+    penstock: Command, pool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run_id,) = submit(penstock, pool, "--name", "load-the-day")
+    heads = {}
+    for width in (40, 80, 120, 240):
+        monkeypatch.setenv("COLUMNS", str(width))
+        printed = penstock("flow-run", "ls", "--name", "load-the-day").stdout
+        assert run_id in printed
+        if width >= 80:
+            assert max(len(line) for line in printed.splitlines()) <= width
+        heads[width] = [cell.strip() for cell in printed.splitlines()[2].strip("┃").split("┃")]
+
+    assert heads[80] == ["ID", "Name", "State", "When"]
+    assert [head for head in heads[240] if head not in heads[120]] == ["Pool", "Queue", "Worker", "Scheduled"]
+    narrowed = penstock("flow-run", "ls", "-p", pool, "-q", "default").stdout.splitlines()[2]
+    assert "Pool" not in narrowed
+    assert "Queue" not in narrowed
+
+
 def test_inspecting_shows_the_states_with_their_times(penstock: Command, url: str, pool: str) -> None:
     (run_id,) = end(url, penstock, pool, "FAILED")
 
@@ -154,6 +202,8 @@ def test_inspecting_shows_the_states_with_their_times(penstock: Command, url: st
 
     states = re.findall(r"'\d{4}-\d\d-\d\dT\S+ (\w+) \(.+?\)(: boom)?'", printed)
     assert states == [("Scheduled", ""), ("Pending", ""), ("Failed", ": boom")]
+    assert re.search(r"\bsubmitted='", printed)
+    assert "_ms=" not in printed
     told = look(penstock, "flow-run", "inspect", run_id)["states"]
     assert [state["name"] for state in told] == ["Scheduled", "Pending", "Failed"]
 
@@ -234,6 +284,134 @@ def test_watching_prints_states_and_output_and_ends_as_the_run_does(
     assert [step.get("state") or step["text"] for step in again][-1] == state
 
 
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is told to somebody who waits, as soon as it is said; nobody waits for long."""
+    lines: list[str] = []
+    monkeypatch.setattr(following, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(following, "say", lines.append)
+    return lines
+
+
+@pytest.fixture
+def looked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The states of runs that were explained."""
+    states: list[str] = []
+    explain = Penstock.explain_run
+
+    async def counted(self: Penstock, run_id: str) -> Explanation:
+        why = await explain(self, run_id)
+        states.append(why.state)
+        return why
+
+    monkeypatch.setattr(Penstock, "explain_run", counted)
+    return states
+
+
+@pytest.mark.parametrize(
+    "command", [["watch", "ID"], ["watch", "ID", "-o", "json"], ["logs", "ID", "--follow"], ["submit", "--wait"]]
+)
+def test_who_waits_for_a_run_that_cannot_start_is_told_why_once_and_when_the_reason_changes(
+    penstock: Command, url: str, pool: str, said: list[str], looked: list[str], command: list[str]
+) -> None:
+    penstock("work-pool", "pause", pool)
+    submitting = command[0] == "submit"
+    ids = [] if submitting else submit(penstock, pool)
+
+    async def play(_: Redis) -> None:
+        async def told(what: str) -> None:
+            async def there() -> bool:
+                return any(line.endswith(what) for line in said)
+
+            await wait_until(there, what=f"{what} in {said}")
+            seen = len(looked)
+
+            async def several() -> bool:
+                return len(looked) > seen + 3
+
+            await wait_until(several, what="more looks")
+
+        async with Penstock.connect(Settings(redis_url=url)) as sdk:
+            await told(f" | waits  | pool paused; penstock work-pool resume '{pool}'")
+            await sdk.resume_pool(pool)
+            worker = f"penstock worker start --pool '{pool}' --work-queue 'default'"
+            await told(f" | waits  | no online worker serves the queue; {worker}")
+            await sdk.cancel_runs([run.id for run in await sdk.read_runs(pool)])
+
+    player = threading.Thread(target=lambda: in_redis(url, play))
+    player.start()
+    if submitting:
+        penstock("flow-run", "submit", "-p", pool, "-c", "true", "--wait", code=REFUSED)
+    else:
+        options = [ids[0] if word == "ID" else word for word in command]
+        penstock("flow-run", *options, code=DONE if command[0] == "logs" else REFUSED)
+    player.join()
+
+    assert len([line for line in said if " | waits  | " in line]) == 2
+
+
+def test_runs_that_go_on_are_waited_for_in_silence(
+    penstock: Command, url: str, pool: str, said: list[str], looked: list[str]
+) -> None:
+    before = 0
+
+    async def play(client: Redis) -> None:
+        nonlocal before
+        worker = HandWorker(client, pool)
+        await worker.join()
+        runs = await worker.take(2)
+        for run in runs:
+            await worker.report(run, "RUNNING")
+
+        async def several() -> bool:
+            return looked.count("RUNNING") > 5
+
+        async def first() -> bool:
+            return looked[-1:] == ["RUNNING"]
+
+        await wait_until(first, what="the news that they run")
+        before = len(said)
+        await wait_until(several, what="looks")
+        for run in runs:
+            await worker.report(run, "COMPLETED")
+
+    player = threading.Thread(target=lambda: in_redis(url, play))
+    player.start()
+    penstock("flow-run", "submit", "-p", pool, "-c", "true", "--count", "2", "--wait")
+    player.join()
+
+    assert said[before:] == []
+
+
+@pytest.mark.parametrize("command", [["watch", "ID"], ["logs", "ID", "--follow"], ["submit", "--wait"]])
+def test_ctrl_c_says_that_the_run_goes_on(penstock: Command, url: str, pool: str, command: list[str]) -> None:
+    ids = [] if command[0] == "submit" else submit(penstock, pool)
+    words = ["submit", "-p", pool, "-c", "true", "--wait"] if not ids else command
+    options = [ids[0] if word == "ID" else word for word in words]
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "penstock", "--redis-url", url, "flow-run", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert waiting.stderr
+    line = ""
+    while "waits" not in line:
+        line = waiting.stderr.readline()
+        assert line
+
+    waiting.send_signal(signal.SIGINT)
+    _, errors = waiting.communicate(timeout=20)
+
+    (run,) = look(penstock, "flow-run", "ls", "-p", pool)
+    assert waiting.returncode == 130
+    assert (
+        f"The run goes on. Watch: penstock flow-run watch {run['id']}; end it: penstock flow-run cancel {run['id']}\n"
+        in errors
+    )
+    assert run["state"] == "SCHEDULED"
+
+
 # cancel, retry, delete
 
 
@@ -263,6 +441,7 @@ def test_a_run_in_flight_is_cancelled_by_its_worker_or_by_force(penstock: Comman
     assert look(penstock, "flow-run", "inspect", run_id)["state"] == "CANCELLING"
     assert penstock("flow-run", "cancel", run_id, "--force").stdout == "1 cancelled\n"
     assert look(penstock, "flow-run", "inspect", run_id)["state"] == "CANCELLED"
+    assert penstock("flow-run", "cancel", run_id).stdout == "1 flow run was CANCELLED already\n"
 
 
 def test_runs_are_cancelled_in_bulk(penstock: Command, pool: str) -> None:
@@ -321,7 +500,11 @@ def test_a_retry_is_submitted_and_can_be_watched(penstock: Command, url: str, po
 
     told = penstock("flow-run", "retry", run_id).stdout
     again = told.split()[3].rstrip(",")
-    assert told == f"Submitted flow run {again}, a retry of {run_id}\n"
+    assert told.splitlines() == [
+        f"Submitted flow run {again}, a retry of {run_id}",
+        *("", "Watch it:", f"    penstock flow-run watch {again}"),
+    ]
+    assert f"retry_of='{run_id}'" in penstock("flow-run", "inspect", again).stdout
     assert look(penstock, "flow-run", "inspect", again)["spec"]["labels"] == {"penstock.retry-of": run_id}
     assert (
         "only a run that has ended"
@@ -372,6 +555,54 @@ def test_waiting_for_runs_gives_up_at_its_time_out(penstock: Command, pool: str)
         "flow-run", "submit", "-p", pool, "-c", "true", "--wait", "--timeout", "0.1", "-o", "json", code=REFUSED
     )
     assert json.loads(late.stdout)["runs"][0]["state"] == "SCHEDULED"
+
+
+def test_one_run_is_watched_from_its_submission(penstock: Command, url: str, pool: str) -> None:
+    async def play(client: Redis) -> None:
+        worker = HandWorker(client, pool)
+        await worker.join()
+        for number in range(2):
+            (run,) = await worker.take(1)
+            await worker.report(run, "FAILED" if number else "COMPLETED")
+
+    player = threading.Thread(target=lambda: in_redis(url, play))
+    player.start()
+    submission = ("flow-run", "submit", "-p", pool, "-c", "true", "--watch")
+    printed = penstock(*submission).stdout.splitlines()
+    first, *steps = penstock(*submission, "-o", "json", code=REFUSED).stdout.splitlines()
+    player.join()
+
+    assert printed[0].startswith("Submitted 1 flow run")
+    assert printed[-1].endswith("state  | Completed")
+    assert len(json.loads(first)["runs"]) == 1
+    assert json.loads(steps[-1])["state"] == "FAILED"
+    for wrong in (["--count", "2"], ["--wait"]):
+        assert "--watch shows one run" in penstock(*submission, *wrong, code=USAGE).stderr.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("command", "operator"),
+    [("cd /srv && ls", "&&"), ("ls | wc", "|"), ("ls > out", ">"), ("ls 2>&1", "2>&1"), ("cd /srv; ls", "/srv;")],
+)
+def test_a_command_that_is_meant_for_a_shell_is_warned_of(
+    penstock: Command, pool: str, command: str, operator: str
+) -> None:
+    warned = penstock("flow-run", "submit", "-p", pool, "-c", command).stderr
+
+    assert warned.startswith(f"Warning: no shell is involved: the command gets {operator} as an argument")
+    assert penstock("flow-run", "submit", "-p", pool, "-c", f"sh -c '{command}'").stderr == ""
+
+
+def test_a_submission_says_when_it_is_due_in_full_and_that_a_moment_has_passed(penstock: Command, pool: str) -> None:
+    submission = ("flow-run", "submit", "-p", pool, "-c", "true", "--at")
+
+    later = penstock(*submission, "2040-01-31T08:00:00+00:00")
+    passed = penstock(*submission, "2020-01-31T08:00:00+00:00")
+
+    assert f"Due {absolute(datetime(2040, 1, 31, 8, tzinfo=UTC))} (in " in later.stdout
+    assert later.stderr == ""
+    assert passed.stderr.startswith(f"Note: {absolute(datetime(2020, 1, 31, 8, tzinfo=UTC))} (")
+    assert passed.stderr.endswith(" days ago) has passed, so it is due at once\n")
 
 
 def test_a_submission_that_is_refused_leaves_no_queue_behind(penstock: Command, pool: str) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +18,7 @@ from penstock import keys
 from penstock.bus.connection import connect
 from penstock.bus.entries import entry_fields
 from penstock.cli.app import app
+from penstock.cli.times import zone_of
 from penstock.contracts.logs import LogLine, RunLog
 from tests.installation import HandWorker, installation
 from tests.support import wait_until
@@ -357,6 +359,10 @@ def test_logs_print_what_is_kept_line_by_line(penstock: Command, url: str, pool:
         ["stderr", "careful"],
         ["stdout", "[2/2]"],
     ]
+    shown = penstock("flow-run", "logs", run_id, "--tail", "2")
+    assert shown.stdout.splitlines() == printed[1:]
+    day = datetime.fromtimestamp(1_800_000_000, UTC).astimezone()
+    assert shown.stderr == f"{day:%A, %Y-%m-%d}, times are {zone_of(day)}\n"
     lines = [json.loads(line) for line in penstock("flow-run", "logs", run_id, "-o", "json").stdout.splitlines()]
     assert lines[1] == {"at_ms": 1_800_000_000_000, "source": "stderr", "text": "careful"}
 
@@ -365,7 +371,10 @@ def test_a_run_without_output_says_so_and_an_unknown_one_is_refused(penstock: Co
     (run_id,) = submit(penstock, pool)
 
     silent = penstock("flow-run", "logs", run_id)
-    assert (silent.stdout, silent.stderr) == ("", f"No output of run '{run_id}' is kept\n")
+    assert silent.stdout == ""
+    assert silent.stderr == f"Run '{run_id}' has not started; `penstock flow-run explain {run_id}` says why\n"
+    penstock("flow-run", "cancel", run_id)
+    assert penstock("flow-run", "logs", run_id).stderr == f"No output of run '{run_id}' is kept\n"
     unknown = f"{run_id[:8]}-0000-7000-8000-000000000000"
     assert "there is no run" in penstock("flow-run", "logs", unknown, code=REFUSED).stderr
     penstock("flow-run", "logs", "nonsense", code=REFUSED)

@@ -334,7 +334,10 @@ async def test_defaults_and_schedules_that_do_not_fit_the_signature_are_refused_
         ({"parameters": {"dya": 1}}, "there is no parameter 'dya', did you mean 'day'?"),
         ({"parameters": {"day": "x"}}, "'day' does not fit"),
         ({"schedules": [HOURLY]}, "schedule 'often' of deployment 'hello/demo': 'name' is missing"),
-        ({"schedules": [ScheduleSpec(cron="@daily", parameters={"name": 7})]}, "schedule '1' .*'name' does not fit"),
+        (
+            {"schedules": [ScheduleSpec(cron="@daily", parameters={"name": 7})]},
+            r"schedule 1 \(cron '@daily' \(UTC\)\) .*'name' does not fit",
+        ),
     ):
         with pytest.raises(Invalid, match=told):
             await deploy(penstock, parameter_schema=SCHEMA, **fields)
@@ -415,10 +418,33 @@ async def test_the_same_key_is_the_same_run_of_this_deployment_only(penstock: Pe
     assert await penstock.run_deployment("one") != await penstock.run_deployment("one")
 
 
+async def test_a_submission_says_whether_the_run_is_new(penstock: Penstock) -> None:
+    await deploy(penstock)
+
+    first, second = [await penstock.submit_deployment("demo", idempotency_key="january") for _ in range(2)]
+
+    assert (first.id, first.created, second.created) == (second.id, True, False)
+    assert (await penstock.submit_deployment("demo")).created
+
+
+async def test_only_a_function_may_have_changed_since_it_was_deployed(penstock: Penstock) -> None:
+    await deploy(penstock, parameter_schema=SCHEMA)
+    await deploy(penstock, "hello/command", entrypoint=None, command="ls", parameter_schema=SCHEMA)
+
+    for name, told in (("demo", True), ("command", False)):
+        with pytest.raises(Invalid) as refusal:
+            await penstock.run_deployment(name, {"new": 1})
+        assert ("`penstock deploy` it again" in refusal.value.hint) is told
+
+
 @pytest.mark.parametrize(
     ("parameters", "told", "hint"),
     [
-        ({}, "parameters of deployment 'hello/demo': 'name' is missing", "its parameters: name (required), day"),
+        (
+            {},
+            "parameters of deployment 'hello/demo': 'name' is missing",
+            "its parameters: name (string, required), day",
+        ),
         ({"name": "x", "dya": 1}, "there is no parameter 'dya', did you mean 'day'?", "its parameters:"),
         ({"name": "x", "day": "two"}, '\'day\' does not fit: $.day: "two" is not of type "integer"', ""),
     ],

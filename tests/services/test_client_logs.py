@@ -47,6 +47,24 @@ async def test_without_output_there_is_nothing_to_read(client: Redis) -> None:
     assert await read(RunOutput(client, RUN)) == []
 
 
+@pytest.mark.parametrize("count", [0, 1, 5, BATCH + 1, 10 * BATCH])
+async def test_the_tail_is_the_last_lines_and_reading_goes_on_behind_it(client: Redis, count: int) -> None:
+    texts = [str(number) for number in range(2 * BATCH + 1)]
+    await say(client, *texts)
+    output = RunOutput(client, RUN)
+
+    assert [line.text for line in await output.tail(count)] == texts[len(texts) - count if count < len(texts) else 0 :]
+    await say(client, "more")
+    assert await read(output) == ["more"]
+
+
+async def test_the_tail_of_nothing_is_nothing(client: Redis) -> None:
+    output = RunOutput(client, RUN)
+    assert await output.tail(3) == []
+    await say(client, "first")
+    assert await read(output) == ["first"]
+
+
 async def test_following_outlasts_silence_and_ends_with_the_run(client: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "BLOCK_MS", 10)
     over, last_words = asyncio.Event(), [str(number) for number in range(BATCH + 1)]

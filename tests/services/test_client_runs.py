@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import uuid
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 import pytest
@@ -14,7 +16,7 @@ from penstock import keys
 from penstock.bus.connection import connect, redis_now_ms
 from penstock.bus.delivery import answer
 from penstock.bus.entries import entry_fields
-from penstock.client import NewRun, Penstock, flow_runs
+from penstock.client import NewRun, Penstock, flow_runs, run_store
 from penstock.client.sync import Penstock as BlockingPenstock
 from penstock.contracts.logs import LogLine, RunLog
 from penstock.contracts.replies import Reply, ReplyError
@@ -117,6 +119,9 @@ async def test_cancelling_does_in_each_state_what_its_table_says(
     forced = await penstock.cancel_runs([pending["id"]], force=True)
     assert forced.cancelled == [pending["id"]]
     assert (await penstock.read_run(pending["id"])).state == "CANCELLED"
+    too_late = await penstock.cancel_runs([waiting, running["id"]])
+    assert (too_late.cancelled, too_late.cancelling) == ([], [running["id"]])
+    assert too_late.ended == [Ended(run=waiting, state="CANCELLED")]
 
 
 async def test_only_runs_that_have_ended_are_deleted_with_their_output(
@@ -161,6 +166,24 @@ async def test_a_retry_is_a_new_run_with_the_same_specification(
     assert (again.queue, again.pool) == ("low", pool)
     assert again.spec == {**first.spec, "labels": {"l": "x", "penstock.retry-of": run_id}}
     assert await penstock.read_run(run_id) == first, "an end is final"
+
+
+async def test_a_run_that_goes_on_is_not_retried_but_watched_or_ended(
+    penstock: Penstock, pool: str, worker: HandWorker
+) -> None:
+    (run_id,) = await penstock.submit_runs(pool, [TRUE])
+    (run,) = await worker.take(1)
+    with pytest.raises(Conflict, match="is PENDING") as waits:
+        await penstock.retry_run(run_id)
+    await worker.report(run, "RUNNING")
+    await in_state(penstock, run_id, "RUNNING")
+
+    with pytest.raises(Conflict, match="is RUNNING; only a run that has ended is retried") as goes_on:
+        await penstock.retry_run(run_id)
+
+    assert f"flow-run explain {run_id}" in waits.value.hint
+    assert f"flow-run watch {run_id}" in goes_on.value.hint
+    assert f"flow-run cancel {run_id}" in goes_on.value.hint
 
 
 async def test_a_run_of_a_deleted_pool_is_not_retried(penstock: Penstock, pool: str, worker: HandWorker) -> None:
@@ -296,29 +319,133 @@ async def test_runs_are_listed_by_queue_deployment_and_name(penstock: Penstock, 
         await listed(pool=pool, states=["failled"])
 
 
-@pytest.mark.parametrize("conditions", [{}, {"name": "n*"}, {"states": ["SCHEDULED"]}, {"queue": "default"}])
-async def test_pages_of_any_size_show_every_run_once(
-    penstock: Penstock, pool: str, worker: HandWorker, conditions: dict[str, Any]
-) -> None:
-    ids = await penstock.submit_runs(pool, [NewRun(command="true", name=f"n{number}") for number in range(10)])
-    held = await worker.take(10)
-    for run in held[:4]:
-        await worker.report(run, "COMPLETED")
-    for run in held[:4]:
-        await in_state(penstock, run["id"], "COMPLETED")
-    await penstock.pause_pool(pool)
-    ids += await penstock.submit_runs(
-        pool, [NewRun(command="true", name=f"n{number}", queue=f"q{number % 2}") for number in range(5)]
-    )
-    whole = [run.id for run in await penstock.read_runs(pool, **conditions)]
-    assert set(whole) <= set(ids)
+class Mixed(NamedTuple):
+    """Runs of a pool, by what becomes of them; ``all`` in the order in which they are listed."""
 
-    for size in (1, 3, 4, 7):
+    held: list[str]
+    due: list[str]
+    retried: list[str]
+    finished: list[str]
+    planned: list[str]
+
+    @property
+    def all(self) -> list[str]:
+        return [run_id for part in self for run_id in part]
+
+
+@pytest.fixture
+async def mixed(penstock: Penstock, pool: str, worker: HandWorker) -> Mixed:
+    await penstock.create_deployment(f"hello/{pool}", pool=pool, command=["true"], retries=1, retry_delay_seconds=3600)
+    again = [await penstock.run_deployment(f"hello/{pool}", run_name=f"n{number}") for number in range(2)]
+    ids = await penstock.submit_runs(pool, [NewRun(command="true", name=f"n{number}") for number in range(8)])
+    taken = {run["id"]: run for run in await worker.take(10)}
+    finished: list[str] = []
+    for run_id in ids[:4]:
+        await worker.report(taken[run_id], "COMPLETED")
+        await in_state(penstock, run_id, "COMPLETED")
+        finished.insert(0, run_id)
+    for run_id in again:
+        await worker.report(taken[run_id], "FAILED", "boom")
+        await in_state(penstock, run_id, "AwaitingRetry")
+    await penstock.pause_pool(pool)
+    due, planned = [], []
+    for queue in ("default", "q0", "q1"):
+        runs = [NewRun(command="true", name=f"n{number}", queue=queue) for number in range(3)]
+        due += await penstock.submit_runs(pool, runs)
+        later = [datetime.now(UTC) + timedelta(minutes=30 + 60 * number) for number in range(3)]
+        planned += await penstock.submit_runs(
+            pool, [replace(run, scheduled_time=moment) for run, moment in zip(runs, later, strict=True)]
+        )
+    held = await penstock.read_runs(pool, states=["PENDING"])
+    return Mixed([run.id for run in held], due, again, finished, planned)
+
+
+async def test_what_goes_on_is_listed_before_what_has_ended_and_what_is_planned_comes_last(
+    penstock: Penstock, pool: str, mixed: Mixed
+) -> None:
+    assert [run.id for run in await penstock.read_runs(pool)] == mixed.all
+    assert await penstock.count_planned(pool) == len(mixed.planned) + len(mixed.retried)
+    assert await penstock.count_planned(pool, queue="q1") == 3
+    assert await penstock.count_planned(deployment=f"hello/{pool}") == 2
+    assert await penstock.count_planned(pool, name="n*") is None
+    deployed = await penstock.read_runs(deployment=f"hello/{pool}", states=["SCHEDULED", "COMPLETED"])
+    assert [run.id for run in deployed] == mixed.retried
+
+
+async def test_a_run_that_is_due_this_moment_is_listed_once(
+    penstock: Penstock, live: Redis, pool: str, mixed: Mixed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = await penstock.read_queue(pool, "q1")
+    at_ms = await redis_now_ms(live)
+    await live.zadd(keys.key(0, "waiting", queue.id), {mixed.due[-1]: at_ms})
+
+    async def fixed(_: Redis) -> int:
+        return at_ms
+
+    monkeypatch.setattr(run_store, "redis_now_ms", fixed)
+
+    for size in (1, 4):
+        pages = [await penstock.read_runs(pool, limit=size, offset=start) for start in range(0, len(mixed.all), size)]
+        assert [run.id for page in pages for run in page] == mixed.all
+    assert await penstock.count_planned(pool, queue="q1") == 3
+
+
+async def test_of_many_planned_runs_only_the_next_are_looked_at_for_retried_ones_and_none_is_lost(
+    penstock: Penstock, pool: str, mixed: Mixed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_store, "PAGE", 2)
+
+    listed = [run.id for run in await penstock.read_runs(pool)]
+
+    # One planned for half an hour comes before the retried ones, so that of the two that are looked at one is retried.
+    assert listed.index(mixed.retried[0]) < listed.index(mixed.finished[0]) < listed.index(mixed.retried[1])
+    assert sorted(listed) == sorted(mixed.all)
+    pages = [await penstock.read_runs(pool, limit=3, offset=start) for start in range(0, len(listed), 3)]
+    assert [run.id for page in pages for run in page] == listed
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        {},
+        {"name": "n*"},
+        {"name": "n[12]"},
+        {"states": ["SCHEDULED"]},
+        {"states": ["SCHEDULED", "COMPLETED"]},
+        {"states": ["AWAITINGRETRY", "COMPLETED"]},
+        {"states": ["LATE", "COMPLETED"]},
+        {"queue": "default"},
+        {"queue": "q1"},
+    ],
+)
+async def test_pages_of_any_size_show_every_run_once(
+    penstock: Penstock, pool: str, mixed: Mixed, conditions: dict[str, Any]
+) -> None:
+    whole = [run.id for run in await penstock.read_runs(pool, **conditions)]
+    assert len(set(whole)) == len(whole)
+    assert set(whole) <= set(mixed.all)
+
+    for size in (1, 2, 3, 4, 7):
         pages = [
             [run.id for run in await penstock.read_runs(pool, limit=size, offset=start, **conditions)]
-            for start in range(0, len(ids), size)
+            for start in range(0, len(mixed.all), size)
         ]
         assert [run_id for page in pages for run_id in page] == whole, size
+
+
+async def test_pages_of_a_deployment_show_every_run_once(penstock: Penstock, pool: str, mixed: Mixed) -> None:
+    name = f"hello/{pool}"
+    await penstock.resume_pool(pool)
+    later = [await penstock.run_deployment(name, scheduled_time=datetime(2040, 1, 1, tzinfo=UTC)) for _ in range(2)]
+    expected = [*mixed.retried, *later]
+
+    for conditions in ({}, {"pool": pool}, {"pool": pool, "queue": "default"}):
+        for size in (1, 3, 10):
+            pages = [
+                await penstock.read_runs(deployment=name, limit=size, offset=start, **conditions)
+                for start in range(0, 10, size)
+            ]
+            assert [run.id for page in pages for run in page] == expected, (conditions, size)
 
 
 async def test_records_that_have_expired_do_not_make_pages_overlap(

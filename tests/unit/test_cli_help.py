@@ -59,6 +59,9 @@ def test_every_command_and_every_option_says_what_it_is_for(name: str) -> None:
         ("worker inspct", "inspect"),
         ("flow-run log", "logs"),
         ("work-pool preview etl --hour 3", "--hours"),
+        ("flow-run ls --state-type FAILED", "--state"),
+        ("flow-run logs 0 --num-lines 3", "--tail"),
+        ("flow-run submit --work-queue low", "--queue"),
     ],
 )
 def test_mistyped_commands_and_options_get_a_suggestion(typed: str, meant: str) -> None:

@@ -7,7 +7,8 @@ from zoneinfo import ZoneInfo
 import pytest
 import typer
 
-from penstock.cli.schedule_options import schedule_specs, timezone_names
+from penstock.cli.schedule_options import changed_schedule, schedule_specs, timezone_names
+from penstock.contracts.deployments import Schedule
 
 if TYPE_CHECKING:
     from penstock.contracts.deployments import ScheduleSpec
@@ -149,3 +150,46 @@ def test_a_rule_may_have_a_dtstart_line_as_one_types_it() -> None:
     typed = r"DTSTART:20300101T080000Z\nRRULE:FREQ=DAILY"
 
     assert one(rrules=[typed]).rrule == "DTSTART:20300101T080000Z\nRRULE:FREQ=DAILY"
+
+
+HOURLY = Schedule(
+    id="1",
+    interval_seconds=3600.5,
+    anchor=datetime(2030, 1, 1, tzinfo=ZoneInfo("UTC")),
+    timezone="Europe/Berlin",
+    catch_up="latest",
+    active=False,
+    parameters={"a": 1, "b": 1},
+    slug="s",
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "changed"),
+    [
+        ({}, {}),
+        ({"timezone": "UTC"}, {"timezone": "UTC"}),
+        ({"catch_up": "NONE"}, {"catch_up": "none"}),
+        ({"slug": "t"}, {"slug": "t"}),
+        ({"slug": ""}, {"slug": ""}),
+        ({"parameters": {"b": 2}}, {"parameters": {"a": 1, "b": 2}}),
+        ({"interval": "5m"}, {"interval_seconds": 300}),
+        ({"anchor": "2031-01-01T00:00+00:00"}, {"anchor": datetime(2031, 1, 1, tzinfo=ZoneInfo("UTC"))}),
+        ({"rrule": "FREQ=DAILY"}, {"interval_seconds": None, "rrule": "FREQ=DAILY"}),
+        ({"cron": "@daily"}, {"interval_seconds": None, "cron": "@daily", "anchor": None}),
+    ],
+)
+def test_a_schedule_keeps_what_is_not_given(options: dict[str, Any], changed: dict[str, Any]) -> None:
+    whole = HOURLY.model_dump(exclude={"id"})
+
+    assert changed_schedule(HOURLY, **options).model_dump() == whole | changed
+
+
+def test_a_cron_that_is_only_renamed_stays_a_cron() -> None:
+    cron = Schedule(id="1", cron="0 6 * * *")
+
+    assert changed_schedule(cron, slug="s").model_dump() == cron.model_dump(exclude={"id"}) | {"slug": "s"}
+    with pytest.raises(typer.BadParameter, match="--anchor-date goes with"):
+        changed_schedule(cron, anchor="2030-01-01")
+    with pytest.raises(typer.BadParameter, match="one of --cron, --interval and --rrule"):
+        changed_schedule(cron, cron="@daily", rrule="FREQ=DAILY")

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from penstock.cli.times import ago, ago_iso, of_ms, parse_duration, parse_moment
+from penstock.cli.times import absolute, ago, ago_iso, due, lasted, of_ms, parse_moment
+from penstock.durations import parse_duration
 
 NOW = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
 
@@ -65,3 +67,42 @@ def test_a_distance_is_told_in_its_largest_unit(seconds: float, words: str) -> N
 def test_times_of_redis_and_of_events_mean_the_same() -> None:
     assert of_ms(1_896_091_200_000) == datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
     assert ago_iso("2030-01-31T11:58:00.000000Z", NOW) == "2 minutes ago"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-1, "0.0s"),
+        (0.44, "0.4s"),
+        (12, "12s"),
+        (60, "1m"),
+        (90, "1m30s"),
+        (3600, "1h"),
+        (7500, "2h5m"),
+        (100_000, "1d3h"),
+    ],
+)
+def test_how_long_something_took_is_told_in_two_units_at_most(seconds: float, text: str) -> None:
+    assert lasted(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("zone", "text"),
+    [
+        ("UTC", "2030-01-31 12:00:00 UTC"),
+        ("Europe/Berlin", "2030-01-31 13:00:00 CET (UTC+01:00)"),
+        ("Asia/Kathmandu", "2030-01-31 17:45:00 UTC+05:45"),
+        ("America/St_Johns", "2030-01-31 08:30:00 NST (UTC-03:30)"),
+    ],
+)
+def test_a_moment_is_spelled_on_this_hosts_clock_with_its_zone(
+    monkeypatch: pytest.MonkeyPatch, zone: str, text: str
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert absolute(NOW) == text
+        assert due(NOW, NOW - timedelta(days=1)) == f"{text} (in 1 day)"
+    finally:
+        monkeypatch.undo()
+        time.tzset()

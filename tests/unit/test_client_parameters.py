@@ -52,7 +52,25 @@ def test_an_unknown_parameter_is_named_with_what_was_meant_and_what_there_is() -
     refusal = refused({"name": "Ford", "dya": 2})
 
     assert refusal.message == "parameters of 'hello/demo': there is no parameter 'dya', did you mean 'day'?"
-    assert refusal.hint == "its parameters: name (required), day, when, files"
+    assert refusal.hint == "its parameters: name (string, required), day (integer), when (string), files (array)"
+
+
+@pytest.mark.parametrize(
+    ("described", "told"),
+    [
+        ({"anyOf": [{"type": "integer"}, {"type": "null"}]}, "x (integer or null)"),
+        ({"type": ["string", "null"]}, "x (string or null)"),
+        ({"anyOf": [{"type": "integer"}, {"$ref": "#/$defs/A"}]}, "x"),
+        ({"$ref": "#/$defs/A"}, "x"),
+        ({"enum": [1, 2]}, "x"),
+        ({}, "x"),
+        (True, "x"),
+    ],
+)
+def test_the_kinds_of_a_parameter_are_told_where_the_schema_says_them(described: Any, told: str) -> None:
+    schema = {"type": "object", "properties": {"x": described}, "$defs": {"A": {}}, "additionalProperties": False}
+
+    assert refused({"y": 1}, schema).hint == f"its parameters: {told}"
 
 
 def test_a_missing_parameter_is_named() -> None:

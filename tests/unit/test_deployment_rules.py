@@ -204,7 +204,9 @@ def test_equal_schedules_have_equal_rows_whatever_the_zone_of_the_anchor() -> No
         ({"cron": "* * * * *"}, "null"),
     ],
 )
-def test_an_interval_begins_this_second_and_a_rule_at_midnight_of_its_zone(fields: dict[str, Any], otherwise: str) -> None:
+def test_an_interval_begins_this_second_and_a_rule_at_midnight_of_its_zone(
+    fields: dict[str, Any], otherwise: str
+) -> None:
     row = rules.schedule_row(spec(**fields), "id", NOW)
     assert (row.anchor, row.otherwise) == ("", otherwise)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
 
 from penstock.bus import health as health_module
@@ -94,3 +95,10 @@ def test_a_stopping_process_is_live_and_not_ready(health: Health) -> None:
     health.stop()
     assert health.live() == []
     assert health.ready() == ["stopping"]
+
+
+def test_information_is_reported_and_never_a_reason(health: Health) -> None:
+    health.beat("redis", 5)
+    health.inform("dead_letters", 7)
+    assert health.ready() == []
+    assert orjson.loads(health.report([])) == {"service": "toy", "ok": True, "reasons": [], "dead_letters": 7}

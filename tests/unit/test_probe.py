@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from penstock.cli.embedded_redis import free_port
-from penstock.cli.probe import reasons_of, redis_reasons
+from penstock.cli.probe import Report, reasons_of, redis_reasons, report_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -47,6 +47,19 @@ async def test_the_reasons_are_what_the_process_says_or_what_is_wrong_with_its_a
 ) -> None:
     async with answering(answer) as port:
         assert await reasons_of(f"http://127.0.0.1:{port}/readyz") == reasons
+
+
+@pytest.mark.parametrize(
+    ("body", "report"),
+    [
+        (b'{"ok": true, "reasons": [], "dead_letters": 7}', Report([], 7)),
+        (b'{"ok": true, "reasons": []}', Report([])),
+        (b'{"ok": true, "reasons": ["a"], "dead_letters": "x"}', Report(["a"])),
+    ],
+)
+async def test_a_process_that_counts_dead_letters_is_heard(body: bytes, report: Report) -> None:
+    async with answering(b"HTTP/1.1 200 OK\r\n\r\n" + body) as port:
+        assert await report_of(f"http://127.0.0.1:{port}/readyz") == report
 
 
 async def test_silence_is_a_reason() -> None:

@@ -177,6 +177,70 @@ def test_an_unknown_key_is_named_with_the_one_that_was_meant(directory: Path) ->
     ]
 
 
+def wrong(directory: Path, text: str, name: str = "penstock.yaml") -> str:
+    with pytest.raises(Refused) as caught:
+        project(directory, text, name).select(None, everything=True)
+    return f"{caught.value.message} | {caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    ("deployment", "told"),
+    [
+        ("zzz: 1", ".yaml:5: 'deployments[0].zzz' is unknown | "),
+        ("entry_point: b.py:g", "'deployments[0].entry_point' is unknown; did you mean 'entrypoint'?"),
+        ("cron: 0 6 * * *", "'deployments[0].cron' is unknown; write schedules: [{cron: ...}]"),
+        ("timezone: UTC", "'deployments[0].timezone' is unknown; write schedules: [{cron: ..., timezone: ...}]"),
+        ("pool: etl", "'deployments[0].pool' is unknown; write work_pool: {name: ...}"),
+        ("queue: q", "'deployments[0].queue' is unknown; write work_pool: {name: ..., work_queue_name: ...}"),
+        ("work_pool: {name: p, queue: q}", "'deployments[0].work_pool.queue' is unknown; write work_queue_name: ..."),
+        ("concurrency_limit: {limit: 1, max: 2}", "'deployments[0].concurrency_limit.max' is unknown"),
+        ("schedules: [{crn: '0 6 * * *'}]", "'deployments[0].schedules[0].crn' is unknown; did you mean 'cron'?"),
+    ],
+)
+def test_a_key_nobody_knows_is_an_error_in_a_file_of_our_own(directory: Path, deployment: str, told: str) -> None:
+    text = f"deployments:\n-\n  name: demo\n  entrypoint: a.py:f\n  {deployment}\n"
+
+    assert told in wrong(directory, text)
+    assert told in wrong(directory, text, "flows.yaml")
+
+
+def test_a_key_of_prefects_is_none(directory: Path) -> None:
+    found = project(directory, f"build: [a]\n{SEED}  triggers: [a]\n", "penstock.yaml")
+
+    assert len(found.select(None, everything=True)) == 1
+    assert [len(warnings) for warnings in found.warnings.values()] == [1, 1]
+
+
+def test_all_that_is_wrong_is_said_at_once(directory: Path) -> None:
+    text = """\
+deploymnts: []
+deployments:
+- {name: a, entrypoint: 'a.py:f', cron: '@hourly', work_pool: etl}
+- {name: b, entrypoint: 'a.py:f'}
+- {name: c, entrypoint: 'a.py:f', retries: many}
+"""
+
+    assert wrong(directory, text) == (
+        "penstock.yaml:1: 'deploymnts' is unknown; did you mean 'deployments'?\n"
+        "penstock.yaml:3: 'deployments[0].cron' is unknown; write schedules: [{cron: ...}]\n"
+        "penstock.yaml:3: deployments[0].work_pool has to be a mapping of keys and values, this is a text\n"
+        "penstock.yaml:5: 'deployments[2].retries' has to be a whole number, this is a text"
+        " | write work_pool: {name: etl}"
+    )
+
+
+def test_what_is_wrong_with_one_deployment_is_nothing_to_another(directory: Path) -> None:
+    found = project(
+        directory,
+        "deployments:\n- {name: a, entrypoint: 'a.py:f', x: 1}\n- {name: b, entrypoint: 'a.py:f'}\n",
+        "penstock.yaml",
+    )
+
+    assert [number for number, _ in found.select("b", everything=False)] == [1]
+    with pytest.raises(Invalid, match="is unknown"):
+        found.select("a", everything=False)
+
+
 def test_the_pull_step_that_sets_the_directory_is_honoured(directory: Path) -> None:
     step = "pull:\n- prefect.deployments.steps.set_working_directory:\n    directory: {}\n"
     inner = "".join(f"  {line}\n" for line in step.format("/srv/inner").splitlines())
@@ -196,7 +260,11 @@ def test_the_pull_step_that_sets_the_directory_is_honoured(directory: Path) -> N
         ("tags: etl", "prefect.yaml:5: 'deployments[0].tags' has to be a list of texts, this is a text"),
         ("tags: [etl, {a: 1}]", "'deployments[0].tags[1]' has to be a text, this is an object"),
         ("parameters: [1]", "prefect.yaml:5: deployments[0].parameters has to be a mapping of keys and values"),
-        ("work_pool: etl", "prefect.yaml:5: deployments[0].work_pool has to be a mapping"),
+        (
+            "work_pool: etl",
+            "deployments[0].work_pool has to be a mapping of keys and values, this is a text | write work_pool: {name: etl}",
+        ),
+        ("work_pool: [etl]", "deployments[0].work_pool has to be a mapping of keys and values, this is a list | "),
         ("concurrency_limit: many", "'deployments[0].concurrency_limit' has to be a whole number, this is a text"),
         ("concurrency_limit: true", "has to be a whole number, this is true or false"),
         ("concurrency_limit: {limit: 1, collision_strategy: WAIT}", "'WAIT' is unknown; one of ENQUEUE, CANCEL_NEW"),
@@ -206,6 +274,7 @@ def test_the_pull_step_that_sets_the_directory_is_honoured(directory: Path) -> N
         ("command: ls", "prefect.yaml:3: give exactly one of 'entrypoint' (path/to/file.py:function) and 'command'"),
         ("schedules: {cron: x}", "'deployments[0].schedules' has to be a list, this is an object"),
         ("schedules: [{timezone: UTC}]", "exactly one of cron, interval and rrule; this one has none of them"),
+        ("schedules: [{crn: '@daily'}]", "this one has none of them, but 'crn' (did you mean 'cron'?)"),
         ("schedules:\n- cron: 0 6 * * *\n  interval: 5", "prefect.yaml:6: a schedule has exactly one of"),
         ("schedules: [{cron: '0 6 31 2 *'}]", "prefect.yaml:5: "),
         ("schedules:\n- cron: 0 6 * * *\n  timezone: Europe/Berln", "prefect.yaml:6: unknown time zone 'Europe/Berln'"),

@@ -91,7 +91,7 @@ def test_a_command_needs_the_name_of_a_flow(draft: Draft) -> None:
 def test_a_parameter_the_function_does_not_take_is_refused_by_name(draft: Draft) -> None:
     assert refused(replace(draft, where="prefect.yaml:2", parameters={"dya": "x"})) == (
         "prefect.yaml:2: parameters of 'load/nightly': there is no parameter 'dya', did you mean 'day'? | "
-        "its parameters: day (required), count"
+        "its parameters: day (string, required), count (integer)"
     )
     assert "'count' does not fit" in refused(replace(draft, parameters={"count": "many"}))
 
@@ -115,12 +115,12 @@ def test_what_looks_like_a_number_is_a_text_where_a_text_is_expected(draft: Draf
 
 def test_a_schedule_all_runs_of_which_would_fail_is_refused(draft: Draft) -> None:
     assert refused(replace(draft, schedules=[DAILY])) == (
-        "every run of schedule '1' of 'load/nightly' would fail: 'day' has no value | "
+        "every run of schedule 1 (cron '0 6 * * *' (UTC)) of 'load/nightly' would fail: 'day' has no value | "
         "give it one (--param day=...), or a default in the function"
     )
     own = ScheduleSpec(cron="0 6 * * *", slug="own", parameters={"day": "x"})
     assert one(draft, schedules=[own]).definition["schedules"] == [own]
-    assert "every run of schedule '2'" in refused(replace(draft, schedules=[own, DAILY]))
+    assert "every run of schedule 2 (cron '0 6 * * *' (UTC))" in refused(replace(draft, schedules=[own, DAILY]))
     wrong = ScheduleSpec(cron="0 6 * * *", slug="own", parameters={"day": "x", "coumt": 1})
     assert "parameters of schedule 'own' of 'load/nightly': there is no parameter 'coumt'" in refused(
         replace(draft, schedules=[wrong])

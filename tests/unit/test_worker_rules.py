@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import io
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from penstock.worker.held import Held, cancelled
 from penstock.worker.identity import default_name
 from penstock.worker.job import CannotStart, Job, Outcome
 from penstock.worker.lines import LINE_BYTES, MAX_LINE_BYTES, LineSplitter, printed_bytes, stored_bytes
+from penstock.worker.patience import Patience
 from penstock.worker.reports import cut_message
 from penstock.worker.settings import WorkerSettings
 from penstock.worker.verdict import Said, brought_about, judge
@@ -314,3 +316,28 @@ def test_a_console_nobody_reads_keeps_few_long_lines() -> None:
     *kept, last = written.getvalue().splitlines()
     assert len(kept) == MAX_CHARACTERS // 8192 + 1
     assert last == f"({1000 - len(kept)} lines were not shown: stdout is read too slowly)"
+
+
+@pytest.mark.parametrize("shift_ms", [-3_600_000, 0, 3_600_000])
+def test_what_a_wrong_clock_says_is_translated_into_redis_time(monkeypatch: pytest.MonkeyPatch, shift_ms: int) -> None:
+    right = time.time
+    monkeypatch.setattr(time, "time", lambda: right() + shift_ms / 1000)
+    clock = RedisClock()
+    clock.observe(f"{round(right() * 1000)}-0")
+    a_second_ago = round(time.time() * 1000) - 1000
+    assert clock.corrected_ms(a_second_ago) == pytest.approx(right() * 1000 - 1000, abs=50)
+
+
+async def test_a_deadline_may_be_moved_both_ways_and_without_one_it_is_never_over() -> None:
+    patience = Patience()
+    over = asyncio.create_task(patience.over())
+    patience.give(0.0)
+    patience.give(60.0)
+    await asyncio.sleep(0.01)
+    assert not over.done()
+    patience.give(3600.0, at_most=True)
+    patience.give(0.01, at_most=True)
+    await asyncio.wait_for(over, 1)
+    patience.give(60.0)
+    patience.forget()
+    await asyncio.wait_for(patience.over(), 1)

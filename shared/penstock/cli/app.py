@@ -11,8 +11,21 @@ import typer
 from typer.core import TyperGroup
 
 from penstock import __version__
-from penstock.cli import asyncapi, dead, deployment, errors, events, flow_run, template, work_pool, work_queue, worker
+from penstock.cli import (
+    acl,
+    asyncapi,
+    dead,
+    deployment,
+    errors,
+    events,
+    flow_run,
+    template,
+    work_pool,
+    work_queue,
+    worker,
+)
 from penstock.cli.options import examples
+from penstock.cli.surplus import Unquoted
 from penstock.client.local_state import REDIS_URL_VARIABLE
 
 if TYPE_CHECKING:
@@ -114,10 +127,11 @@ def _register() -> None:
         ("template", template.app),
         ("events", events.app),
         ("dead", dead.app),
+        ("acl", acl.app),
     ):
         app.add_typer(group, name=name)
     for command, lines in _local_commands():
-        app.command(epilog=examples(*lines))(command)
+        app.command(epilog=examples(*lines), cls=Unquoted)(command)
     app.command(epilog=asyncapi.EPILOG)(asyncapi.asyncapi)
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import shlex
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, get_args
 
-import orjson
 import typer
 
 from penstock.cli.completion import pool_names, queue_names
@@ -17,17 +15,34 @@ from penstock.cli.deployed import print_deployed
 from penstock.cli.errors import say
 from penstock.cli.options import OutputOption  # noqa: TC001 - typer reads it at run time
 from penstock.cli.output import Output, print_json
-from penstock.cli.parsing import choice, pairs, parameters
+from penstock.cli.parameter_options import (
+    JobVariableOption,
+    ParamOption,
+    ParamsOption,
+    given_job_variables,
+    given_parameters,
+)
+from penstock.cli.parsing import choice, pairs, words
+from penstock.cli.schedule_options import (
+    DEFAULT_CATCH_UP,
+    AnchorOption,
+    CronOption,
+    IntervalOption,
+    RRuleOption,
+    TimezoneOption,
+    schedule_specs,
+    seconds,
+)
 from penstock.cli.session import ask, find_pool
-from penstock.client.admin import checked
-from penstock.contracts.deployments import CollisionStrategy, ScheduleSpec, check_timezone
-from penstock.contracts.runs import CatchUp
+from penstock.client.deployed import laid_over
+from penstock.contracts.deployments import CollisionStrategy
 from penstock.errors import NotFound
 from penstock.projects.drafts import FILES, Draft, absolute
-from penstock.projects.timing import anchor, ensure, interval_seconds
+from penstock.projects.timing import ensure
 
 if TYPE_CHECKING:
     from penstock.client import Penstock
+    from penstock.contracts.deployments import ScheduleSpec
     from penstock.projects.sending import Deployed
 
 EXAMPLES: Final = [
@@ -39,10 +54,6 @@ EXAMPLES: Final = [
     "penstock deploy -n nightly         one of several",
     "penstock deploy --all --file flows/penstock.yaml",
 ]
-
-
-def _many(*names: str, help: str, metavar: str | None = None) -> Any:  # noqa: A002 - typer's own word
-    return typer.Option(*names, help=f"{help} Repeatable.", metavar=metavar, show_default=False)
 
 
 def _one(*names: str, help: str, **more: Any) -> Any:  # noqa: A002 - typer's own word
@@ -64,28 +75,18 @@ def deploy(
         str | None,
         _one("--queue", "-q", help="Where they wait; created when missing.", autocompletion=queue_names),
     ] = None,
-    cron: Annotated[list[str] | None, _many("--cron", help="Runs at these times, such as '0 6 * * 1-5'.")] = None,
-    interval: Annotated[
-        list[str] | None, _many("--interval", help="Runs every so often: seconds, or 90s, 10m, 1h, 1d.")
-    ] = None,
-    rrule: Annotated[list[str] | None, _many("--rrule", help="Runs by this RFC 5545 rule.")] = None,
-    anchor_date: Annotated[
-        str | None, _one("--anchor-date", help="What --interval and --rrule are counted from: ISO 8601.")
-    ] = None,
-    timezone: Annotated[str | None, _one("--timezone", help="Whose wall clock counts; UTC when not given.")] = None,
+    cron: CronOption = None,
+    interval: IntervalOption = None,
+    rrule: RRuleOption = None,
+    anchor_date: AnchorOption = None,
+    timezone: TimezoneOption = None,
     catch_up: Annotated[
         str | None, _one("--catch-up", help="What becomes of missed runs: all, latest or none.")
     ] = None,
-    param: Annotated[
-        list[str] | None, _many("--param", help="name=value; JSON if the value parses, else text.")
-    ] = None,
-    params: Annotated[
-        str | None, _one("--params", help="Parameters as one JSON object; --param wins.", metavar="JSON")
-    ] = None,
-    job_variable: Annotated[
-        list[str] | None, _many("--job-variable", help="name=value for the pool's template; env.NAME sets one.")
-    ] = None,
-    tag: Annotated[list[str] | None, _many("--tag", help="For people, on every run.")] = None,
+    param: ParamOption = None,
+    params: ParamsOption = None,
+    job_variable: JobVariableOption = None,
+    tag: Annotated[list[str] | None, _one("--tag", help="For people, on every run. Repeatable.")] = None,
     description: Annotated[
         str | None, _one("--description", help="What it is for; the docstring's beginning when not given.")
     ] = None,
@@ -129,7 +130,7 @@ def deploy(
     given = _given(
         flow=flow,
         entrypoint=entrypoint,
-        command=_words(command),
+        command=words(command) if command is not None else None,
         pool=pool,
         queue=queue,
         working_dir=str(absolute(Path(working_dir))) if working_dir else None,
@@ -142,12 +143,11 @@ def deploy(
         if collision_strategy
         else None,
         retries=retries,
-        retry_delay_seconds=_seconds(retry_delay, "--retry-delay") if retry_delay is not None else None,
+        retry_delay_seconds=seconds(retry_delay, "--retry-delay") if retry_delay is not None else None,
         paused=paused,
     )
-    values = _parameters(param, params)
-    pairs(job_variable or [], "--job-variable")  # tells a wrong one by the name of this option
-    job_variables = parameters(job_variable or [])
+    values = given_parameters(param, params)
+    job_variables = given_job_variables(job_variable)
     for spec in given.get("schedules", ()):
         ensure(spec, now)
     drafts = _drafts(given, name, file, now, everything=everything)
@@ -157,7 +157,7 @@ def deploy(
             **given,
             parameters={**draft.parameters, **values},
             texts=dict(pairs(param or [], "--param")),
-            job_variables=_laid_over(draft.job_variables, job_variables),
+            job_variables=laid_over(draft.job_variables, job_variables),
         )
         for draft in drafts
     ]
@@ -217,69 +217,18 @@ def _schedules(
     timezone: str | None,
     catch_up: str | None,
 ) -> list[ScheduleSpec] | None:
-    for option, value, kinds in (
-        ("--anchor-date", anchor_date, [interval, rrule]),
-        ("--timezone", timezone, [cron, interval, rrule]),
-        ("--catch-up", catch_up, [cron, interval, rrule]),
-    ):
-        if value is not None and not any(kinds):
+    """None when no option says when: what there is stays."""
+    options = {"--anchor-date": anchor_date, "--timezone": timezone, "--catch-up": catch_up}
+    if not (cron or interval or rrule):
+        for option in (option for option, value in options.items() if value is not None):
             needs = "--interval or --rrule" if option == "--anchor-date" else "--cron, --interval or --rrule"
             raise typer.BadParameter(f"{option} is about schedules given as options; give {needs}, too")
-    if not (cron or interval or rrule):
         return None
-    zone = timezone or "UTC"
-    try:
-        check_timezone(zone)
-        start = anchor(anchor_date, zone) if anchor_date is not None else None
-    except ValueError as problem:
-        raise typer.BadParameter(str(problem)) from problem
-    both: dict[str, Any] = {"timezone": zone}
-    if catch_up is not None:
-        both["catch_up"] = choice(catch_up, get_args(CatchUp), "--catch-up")
-    every = [_seconds(one, "--interval") for one in interval or ()]
-    return checked(
-        lambda: [
-            *(ScheduleSpec(cron=one, **both) for one in cron or ()),
-            *(ScheduleSpec(interval_seconds=one, anchor=start, **both) for one in every),
-            *(ScheduleSpec(rrule=one, anchor=start, **both) for one in rrule or ()),
-        ]
+    return schedule_specs(
+        cron or (),
+        interval or (),
+        rrule or (),
+        anchor=anchor_date,
+        timezone=timezone,
+        catch_up=catch_up or DEFAULT_CATCH_UP,
     )
-
-
-def _seconds(text: str, option: str) -> float:
-    try:
-        return interval_seconds(text)
-    except ValueError as problem:
-        raise typer.BadParameter(f"{option} {problem}") from problem
-
-
-def _parameters(param: list[str] | None, params: str | None) -> dict[str, Any]:
-    values: Any = {}
-    if params is not None:
-        try:
-            values = orjson.loads(params)
-        except orjson.JSONDecodeError as problem:
-            raise typer.BadParameter(f"--params is not JSON: {problem}") from problem
-        if not isinstance(values, dict):
-            raise typer.BadParameter("--params holds no JSON object")
-    return {**values, **parameters(param or [])}
-
-
-def _laid_over(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
-    if not (lower and upper):
-        return lower or upper
-    from penstock.templates.variables import nested, overlaid  # noqa: PLC0415 - most deployments need no schema library
-
-    return overlaid(nested(lower), nested(upper))
-
-
-def _words(command: str | None) -> list[str] | None:
-    if command is None:
-        return None
-    try:
-        words = shlex.split(command)
-    except ValueError as problem:
-        raise typer.BadParameter(f"--command {command!r}: {problem}") from problem
-    if not words:
-        raise typer.BadParameter("--command is empty")
-    return words

@@ -27,17 +27,29 @@ def print_deployed(deployed: Sequence[Deployed], now_ms: int, *, quiet: bool) ->
         quiet: only the warnings; they go to standard error.
     """
     now = times.of_ms(now_ms)
-    if not quiet:
-        for one in deployed:
-            print(f"Deployment '{one.deployment.name}' {one.outcome}")
-            for line in _lines(one.deployment, now):
-                print(f"    {line}")
+    for one in deployed:
+        if not quiet:
+            _print_one(one, now)
+        for warning in one.warnings():
+            say(f"Warning: {warning}")
+        for note in one.notes():
+            say(f"Note: {note}")
     for pool in {one.pool.name: one.pool for one in deployed}.values():
         for warning in _pool_warnings(pool, sorted({one.deployment.queue for one in deployed if one.pool is pool})):
             say(f"Warning: {warning}")
     if not quiet:
         print("\nRun it now:" if len(deployed) == 1 else "\nRun one now:")
         print(f"    penstock deployment run {_quoted(deployed[0].deployment.name)} --watch")
+
+
+def _print_one(one: Deployed, now: datetime) -> None:
+    print(f"Deployment '{one.deployment.name}' {one.outcome}")
+    for line in _lines(one.deployment, now):
+        print(f"    {line}")
+    if changes := one.changes():
+        print("  changed:")
+    for line in changes:
+        print(f"    {line}")
 
 
 def _lines(deployment: Deployment, now: datetime) -> Iterator[str]:
@@ -49,10 +61,29 @@ def _lines(deployment: Deployment, now: datetime) -> Iterator[str]:
         command = deployment.command or ""
         yield f"command     {command if isinstance(command, str) else shlex.join(command)}"
     yield f"directory   {deployment.working_dir}"
+    yield from _settings(deployment)
     for number, schedule in enumerate(deployment.schedules):
         yield f"{'schedule' if number == 0 else '':11} {_when(schedule, now, paused=deployment.paused)}"
     if not deployment.schedules:
         yield "schedule    none"
+
+
+def _settings(deployment: Deployment) -> Iterator[str]:
+    """What is not as it would be if nothing had been said."""
+    from penstock.projects.changes import spelled  # noqa: PLC0415 - other commands need no schema library
+
+    if deployment.parameters:
+        yield f"parameters  {', '.join(f'{name}={spelled(value)}' for name, value in deployment.parameters.items())}"
+    if deployment.job_variables:
+        yield f"variables   {', '.join(deployment.job_variables)}"
+    if deployment.tags:
+        yield f"tags        {', '.join(deployment.tags)}"
+    if deployment.version:
+        yield f"version     {deployment.version}"
+    if deployment.concurrency_limit is not None:
+        yield f"limit       {deployment.concurrency_limit}, then {deployment.collision_strategy}"
+    if deployment.retries:
+        yield f"retries     {deployment.retries}, {deployment.retry_delay_seconds:g} s after a failure"
 
 
 def _when(schedule: Schedule, now: datetime, *, paused: bool) -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from penstock.cli import deployment_schedule, times
+from penstock.cli import deployment_run, deployment_schedule, times
 from penstock.cli.completion import queue_names
+from penstock.cli.deployment_run import TagOption, say_unknown_variables
 from penstock.cli.deployment_words import in_words, next_run, schedule_fields
-from penstock.cli.errors import REFUSED
+from penstock.cli.errors import say
 from penstock.cli.options import (
     AnyPoolOption,
     DeploymentName,
@@ -26,19 +26,24 @@ from penstock.cli.parameter_options import (
     JobVariableOption,
     ParamOption,
     ParamsOption,
+    as_meant,
     given_job_variables,
     given_parameters,
 )
 from penstock.cli.parsing import choice
+from penstock.cli.schedule_options import seconds
 from penstock.cli.session import ask
+from penstock.cli.surplus import Unquoted
 from penstock.cli.work_pool import marked
+from penstock.client.pool_notes import new_queue
 from penstock.contracts.deployments import CollisionStrategy
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from penstock.client import Penstock
     from penstock.client.deployment_store import DeploymentCounts
     from penstock.contracts.deployments import Deployment
-    from penstock.contracts.runs import Run
 
 app = typer.Typer(
     help="Run, change and watch deployments and their schedules.",
@@ -52,7 +57,6 @@ app = typer.Typer(
 app.add_typer(deployment_schedule.app, name="schedule")
 
 COLLISIONS = get_args(CollisionStrategy)
-TagOption = Annotated[list[str] | None, typer.Option("--tag", help="For people. Repeatable.", show_default=False)]
 
 
 @app.command(
@@ -93,6 +97,10 @@ def list_deployments(pool: AnyPoolOption = None, output: OutputOption = Output.T
             for one, moment in zip(found, upcoming, strict=True)
         ],
         "(**) denotes a paused deployment",
+        optional=["Tags", "Queue"],
+        empty=f"No deployment uses work pool '{pool}'"
+        if pool
+        else "There is no deployment; `penstock deploy` makes one",
     )
 
 
@@ -113,73 +121,14 @@ def inspect(name: DeploymentName, output: OutputOption = Output.TABLE) -> None:
     print_record("Deployment", fields)
 
 
-@app.command(
-    epilog=examples(
-        "penstock deployment run hello/demo",
-        "penstock deployment run hello/demo --param name=Ford --watch",
-        "penstock deployment run hello/demo --params @parameters.json --in 10m",
-        "penstock deployment run hello/demo --at 2030-01-31T08:00 --idempotency-key january",
-        "penstock deployment run hello/demo --job-variable env.STAGE=test --tag trial -o json",
-    )
-)
-def run(
-    *,
-    name: DeploymentName,
-    param: ParamOption = None,
-    params: ParamsOption = None,
-    at: Annotated[
-        str | None, typer.Option("--at", help="Not before: ISO 8601, or a delay (+90s, 10m).", show_default=False)
-    ] = None,
-    delay: Annotated[
-        str | None, typer.Option("--in", help="After a delay: 90s, 10m, 1h30m.", show_default=False)
-    ] = None,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Show states and output to the end; exit 1 unless it completed.")
-    ] = False,
-    idempotency_key: Annotated[
-        str | None,
-        typer.Option("--idempotency-key", help="Two runs of it with the same key are one.", show_default=False),
-    ] = None,
-    job_variable: JobVariableOption = None,
-    run_name: Annotated[
-        str | None, typer.Option("--name", "-n", help="Of the run; made up when not given.", show_default=False)
-    ] = None,
-    tag: TagOption = None,
-    output: OutputOption = Output.TABLE,
-) -> None:
-    """Run a deployment, paused or not."""
-    given = given_parameters(param, params)
-    job_variables = given_job_variables(job_variable)
-    _moment(at, delay, datetime.now().astimezone())
-
-    async def action(penstock: Penstock) -> Run:
-        run_id = await penstock.run_deployment(
-            name,
-            given,
-            job_variables=job_variables,
-            scheduled_time=_moment(at, delay, times.of_ms(await penstock.now_ms())),
-            idempotency_key=idempotency_key,
-            run_name=run_name,
-            tags=tag or (),
-        )
-        submitted = await penstock.read_run(run_id)
-        if output is Output.JSON:
-            return (await penstock.wait_for_runs([run_id]))[0] if watch else submitted
-        _print_run(submitted, idempotency_key, times.of_ms(await penstock.now_ms()), watch=watch)
-        return await _watched(penstock, run_id) if watch else submitted
-
-    ended = ask(action)
-    if output is Output.JSON:
-        print_json(ended)
-    if watch and ended.state != "COMPLETED":
-        raise typer.Exit(REFUSED)
+app.command(epilog=examples(*deployment_run.EXAMPLES), cls=Unquoted)(deployment_run.run)
 
 
 @app.command(
     epilog=examples(
         "penstock deployment update hello/demo --pool etl --queue critical",
         "penstock deployment update hello/demo --concurrency-limit 1 --collision-strategy cancel_new",
-        "penstock deployment update hello/demo --param name=Ford --retries 3 --retry-delay 30",
+        "penstock deployment update hello/demo --param name=Ford --retries 3 --retry-delay 30s",
     )
 )
 def update(
@@ -208,7 +157,8 @@ def update(
         int | None, typer.Option("--retries", help="How often a failed run is started again.", show_default=False)
     ] = None,
     retry_delay: Annotated[
-        float | None, typer.Option("--retry-delay", help="Seconds before it is.", show_default=False)
+        str | None,
+        typer.Option("--retry-delay", help="How long it waits before: seconds, or 10s, 1m.", show_default=False),
     ] = None,
 ) -> None:
     """Change a deployment; what is not given stays as it is.
@@ -227,7 +177,7 @@ def update(
         "concurrency_limit": concurrency_limit,
         "collision_strategy": collision_strategy and choice(collision_strategy, COLLISIONS, "--collision-strategy"),
         "retries": retries,
-        "retry_delay_seconds": retry_delay,
+        "retry_delay_seconds": None if retry_delay is None else seconds(retry_delay, "--retry-delay"),
     }
     changes = {field: value for field, value in fields.items() if value is not None}
     if no_concurrency_limit:
@@ -238,6 +188,10 @@ def update(
 
     async def action(penstock: Penstock) -> Deployment:
         before = await penstock.read_deployment(name)
+        added["parameters"] = as_meant(added["parameters"], param, before)
+        await say_unknown_variables(penstock, pool or before.pool, added["job_variables"])
+        if queue is not None or pool is not None:
+            await _say_new_queue(penstock, pool or before.pool, queue or before.queue)
         merged = {field: {**getattr(before, field), **values} for field, values in added.items() if values}
         return await penstock.update_deployment(name, **changes, **merged)
 
@@ -284,39 +238,11 @@ async def _looked_at(penstock: Penstock, name: str) -> tuple[Deployment, Deploym
     return found, counts, times.of_ms(await penstock.now_ms())
 
 
-async def _watched(penstock: Penstock, run_id: str) -> Run:
-    from penstock.cli.following import show_run  # noqa: PLC0415 - only those who watch need it
-
-    return await show_run(penstock, run_id)
-
-
-def _moment(at: str | None, delay: str | None, now: datetime) -> datetime | None:
-    if at is not None and delay is not None:
-        raise typer.BadParameter("give one of --at and --in")
-    if delay is not None:
-        duration = times.parse_duration(delay.removeprefix("+"))
-        if duration is None:
-            raise typer.BadParameter(f"--in {delay!r} is no delay: give 90s, 10m or 1h30m")
-        return now + duration
-    try:
-        return None if at is None else times.parse_moment(at, now)
-    except ValueError as problem:
-        raise typer.BadParameter(f"--at {problem}") from problem
-
-
-def _print_run(found: Run, idempotency_key: str | None, now: datetime, *, watch: bool) -> None:
-    # With a key nobody can say whether the run is new or was there: it is the same one.
-    said = "Created flow run" if idempotency_key is None else f"Flow run with idempotency key '{idempotency_key}':"
-    print(
-        f"{said} '{found.name}'\n"
-        f"    id - {found.id}\n"
-        f"    deployment - '{found.deployment}'\n"
-        f"    work pool - '{found.pool}' (queue '{found.queue}')\n"
-        f"    due - {times.ago_iso(found.scheduled_time, now)}",
-        flush=True,
-    )
-    if not watch:
-        print(f"\nWatch it:\n    penstock flow-run watch {found.id}")
+async def _say_new_queue(penstock: Penstock, pool: str, queue: str) -> None:
+    for one in await penstock.read_pools():
+        if one.name == pool:
+            for note in new_queue(one, queue):
+                say(f"Note: {note}")
 
 
 def _count(number: int, noun: str) -> str:

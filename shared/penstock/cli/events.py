@@ -15,9 +15,9 @@ from penstock.cli.errors import say
 from penstock.cli.options import AnyPoolOption, OutputOption, examples
 from penstock.cli.output import Output, print_json_line
 from penstock.cli.session import ask
-from penstock.cli.times import parse_duration
 from penstock.client.wording import did_you_mean
 from penstock.contracts.event_catalogue import EVENTS
+from penstock.durations import parse_duration
 from penstock.errors import NotFound
 
 if TYPE_CHECKING:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 import typer
+from typer.core import TyperGroup
 
 from penstock.cli.flow_run_changes import cancel, delete, retry
 from penstock.cli.flow_run_listing import inspect, list_runs
@@ -10,7 +13,44 @@ from penstock.cli.flow_run_submission import submit
 from penstock.cli.flow_run_watching import explain, logs, watch
 from penstock.cli.options import examples
 
+OURS: Final = {
+    "--state-type": "--state",
+    "--flow-name": "--deployment",
+    "--work-pool": "--pool",
+    "--work-queue": "--queue",
+    "--num-lines": "--tail",
+    "--lines": "--tail",
+    "--start-at": "--at",
+    "--start-in": "--at",
+    "--params": "--param",
+    "--parameters": "--param",
+    "--job-variables": "--job-variable",
+}
+"""Options as Prefect and others call them, and what they are called here."""
+
+
+class Group(TyperGroup):
+    """Suggests the option of this command for one that people know from elsewhere."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except Exception as problem:
+            # Which class says that there is no such option depends on the version of typer.
+            known = [
+                name
+                for one in getattr(getattr(problem, "ctx", None), "command", ctx.command).params
+                for name in one.opts
+            ]
+            ours = OURS.get(str(getattr(problem, "option_name", "")))
+            if ours in known:
+                problem.possibilities = [ours]  # type: ignore[attr-defined]
+            raise
+
+
 app = typer.Typer(
+    cls=Group,
     help="Submit, watch and cancel flow runs.",
     no_args_is_help=True,
     epilog=examples(
@@ -26,6 +66,7 @@ app.command(
         "penstock flow-run submit --pool etl --entrypoint flows.py:load --param day=1",
         "penstock flow-run submit -p etl -q critical -e flows.py:load --wait --timeout 60",
         'penstock flow-run submit -p etl --command "python -m load --day 1" --count 10000',
+        "penstock flow-run submit -p etl -e flows.py:load --watch",
         "penstock flow-run submit -p etl -e flows.py:load --at 2030-01-31T08:00",
         "penstock flow-run submit -p etl -e flows.py:load --at +90s --env STAGE=test",
         "penstock flow-run submit -p etl -e flows.py:load --job-variable stream_output=false",
@@ -53,6 +94,7 @@ app.command(
     epilog=examples(
         "penstock flow-run logs 0198c0de-0000-7000-8000-000000000000",
         "penstock flow-run logs 0198c0de-0000-7000-8000-000000000000 --follow",
+        "penstock flow-run logs 0198c0de-0000-7000-8000-000000000000 --tail 20",
     )
 )(logs)
 app.command(

@@ -68,7 +68,7 @@ def cancel(
         print("No flow run that has not ended matches")
     else:
         print(_told(done))
-    if done and run_ids and (done.unknown or not (done.cancelled or done.cancelling)):
+    if done and run_ids and (done.unknown or not (done.cancelled or done.cancelling or _are_cancelled(done))):
         raise typer.Exit(REFUSED)
 
 
@@ -84,7 +84,9 @@ def retry(
         if output is Output.JSON:
             print_json({"run": again, "retry_of": run_id})
         else:
-            print(f"Submitted flow run {again}, a retry of {run_id}")
+            print(f"Submitted flow run {again}, a retry of {run_id}", flush=True)
+            if not watch:
+                print(f"\nWatch it:\n    penstock flow-run watch {again}")
         return not watch or (await show_run(penstock, again, output)).state == "COMPLETED"
 
     if not ask(action):
@@ -130,6 +132,7 @@ async def _cancel_all(
         ids = [run_id for run_id in await _matching(penstock, conditions) if run_id not in told]
         if not ids:
             break
+        ids = list(dict.fromkeys(ids))
         if not told:
             _confirm(f"Cancel {_count(len(ids))}?", yes=yes)
         told.update(ids)
@@ -155,9 +158,16 @@ def _together(before: Cancellation | None, now: Cancellation) -> Cancellation:
     )
 
 
+def _are_cancelled(done: Cancellation) -> bool:
+    """Say whether what was asked for is so already."""
+    return bool(done.ended) and all(one.state == "CANCELLED" for one in done.ended)
+
+
 def _told(done: Cancellation) -> str:
     states = [one.state for one in done.ended]
     ended = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
+    if done.ended and not (done.cancelled or done.cancelling or done.unknown) and _are_cancelled(done):
+        return f"{_count(len(states))} {'was' if len(states) == 1 else 'were'} CANCELLED already"
     parts = [f"{len(done.cancelled)} cancelled"]
     if done.cancelling:
         parts.append(f"{len(done.cancelling)} cancelling (their workers end them)")

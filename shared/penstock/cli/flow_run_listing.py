@@ -12,8 +12,11 @@ from penstock.cli.options import AnyPoolOption, OutputOption  # noqa: TC001 - ty
 from penstock.cli.output import Output, print_json, print_record, print_table
 from penstock.cli.run_options import DeploymentOption, NameOption, QueueOption, RunId, StatesOption, states_of
 from penstock.cli.session import ask
+from penstock.client.flow_runs import RETRY_OF
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from penstock.client import Penstock
     from penstock.contracts.runs import Run
 
@@ -32,42 +35,34 @@ def list_runs(
     page: Annotated[int, typer.Option("--page", min=1, max=MAX_PAGE, help="Which page.")] = 1,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """List flow runs: in flight, then waiting in their order, then finished."""
+    """List flow runs: in flight, waiting by now, finished with the latest first, and last what is planned for later."""
     states = states_of(state)
+    conditions: dict[str, Any] = {"queue": queue, "deployment": deployment, "name": name}
 
-    async def action(penstock: Penstock) -> tuple[list[Run], datetime]:
-        runs = await penstock.read_runs(
-            pool,
-            queue=queue,
-            deployment=deployment,
-            states=states,
-            name=name,
-            limit=limit + 1,
-            offset=(page - 1) * limit,
-        )
-        return runs, times.of_ms(await penstock.now_ms())
+    async def action(penstock: Penstock) -> tuple[list[Run], int, datetime]:
+        runs = await penstock.read_runs(pool, **conditions, states=states, limit=limit + 1, offset=(page - 1) * limit)
+        planned = await penstock.count_planned(pool, **conditions) if not states and output is Output.TABLE else 0
+        return runs, planned or 0, times.of_ms(await penstock.now_ms())
 
-    runs, now = ask(action)
+    found, planned, now = ask(action)
+    runs = found[:limit]
     if output is Output.JSON:
-        print_json(runs[:limit])
+        print_json(runs)
         return
+    given = {"Pool": pool, "Queue": queue, "Deployment": deployment}
+    columns = [column for column in CELLS if given.get(column) is None]
     print_table(
         "Flow Runs",
-        ["ID", "Name", "Pool", "Queue", "State", "Worker", "When"],
-        [
-            [
-                run.id,
-                run.name,
-                run.pool or "-",
-                run.queue or "-",
-                state_of(run),
-                run.worker or "",
-                times.ago(when(run), now),
-            ]
-            for run in runs[:limit]
-        ],
-        f"more: --page {page + 1}" if len(runs) > limit else "",
+        columns,
+        [[CELLS[column](run, now) for column in columns] for run in runs],
+        f"more: --page {page + 1}" if len(found) > limit else "",
+        optional=DISPENSABLE,
+        whole=["State"],
+        empty="No flow run matches" if page == 1 else f"No flow run is on page {page}",
     )
+    hidden = planned - sum(1 for run in runs if _is_planned(run, now))
+    if hidden > 0:
+        print(f"{hidden} more {'is' if hidden == 1 else 'are'} planned for later; --state SCHEDULED lists what waits")
 
 
 def inspect(run_id: RunId, output: OutputOption = Output.TABLE) -> None:
@@ -81,7 +76,9 @@ def inspect(run_id: RunId, output: OutputOption = Output.TABLE) -> None:
     if output is Output.JSON:
         print_json(fields)
         return
-    print_record("FlowRun", {name: _for_people(name, value, now) for name, value in fields.items()})
+    if retried := run.spec.get("labels", {}).get(RETRY_OF):
+        fields["retry_of"] = retried
+    print_record("FlowRun", {name.removesuffix("_ms"): _for_people(name, value, now) for name, value in fields.items()})
 
 
 def when(run: Run) -> datetime:
@@ -95,6 +92,35 @@ def when(run: Run) -> datetime:
 def state_of(run: Run) -> str:
     """A state as people know it: the name is added where it says more."""
     return run.state if run.state_name.upper() == run.state else f"{run.state} ({run.state_name})"
+
+
+def duration(run: Run, now: datetime) -> str:
+    """How long a run has run, or ran; empty for one that has not started."""
+    if run.started_ms is None or run.state == "SCHEDULED":
+        return ""
+    end = now if run.ended_ms is None else times.of_ms(run.ended_ms)
+    return times.lasted((end - times.of_ms(run.started_ms)).total_seconds())
+
+
+CELLS: Final[dict[str, Callable[[Run, datetime], str]]] = {
+    "ID": lambda run, _: run.id,
+    "Name": lambda run, _: run.name,
+    "Deployment": lambda run, _: run.deployment or "-",
+    "Pool": lambda run, _: run.pool or "-",
+    "Queue": lambda run, _: run.queue or "-",
+    "State": lambda run, _: state_of(run),
+    "Worker": lambda run, _: run.worker or "",
+    "Scheduled": lambda run, _: times.absolute(datetime.fromisoformat(run.scheduled_time)),
+    "When": lambda run, now: times.ago(when(run), now),
+    "Duration": duration,
+}
+"""Columns of the list."""
+DISPENSABLE: Final = ("Pool", "Queue", "Worker", "Scheduled", "Duration", "Deployment")
+"""Columns that are left out in a narrow terminal, the first ones first."""
+
+
+def _is_planned(run: Run, now: datetime) -> bool:
+    return run.state == "SCHEDULED" and datetime.fromisoformat(run.scheduled_time) > now
 
 
 def _for_people(name: str, value: Any, now: datetime) -> Any:

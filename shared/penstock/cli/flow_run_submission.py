@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -14,8 +16,9 @@ from rich.console import Console
 from penstock.cli import times
 from penstock.cli.completion import queue_names
 from penstock.cli.errors import REFUSED, say
+from penstock.cli.following import attended, show_run
 from penstock.cli.options import DefaultPoolOption, OutputOption  # noqa: TC001 - typer reads them
-from penstock.cli.output import Output, print_json
+from penstock.cli.output import Output, print_json, print_json_line
 from penstock.cli.parsing import local_entrypoint, pairs, parameters
 from penstock.cli.session import ask_in
 from penstock.client import NewRun
@@ -32,6 +35,8 @@ SHOWN_IDS: Final = 20
 """How many ids are printed for people; programs get all of them."""
 MAX_COUNT: Final = 1_000_000
 STATES: Final = get_args(RunState)
+OPERATOR: Final = re.compile(r"[|&;<>]+|\d?[<>]{1,2}(&\d|[^<>=]\S*)?|[^;]*;")
+"""A word that means something to a shell."""
 
 
 def submit(
@@ -74,6 +79,9 @@ def submit(
         ),
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 unless all completed.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Wait for the end of one run, and show its states and its output.")
+    ] = False,
     timeout: Annotated[
         float | None,
         typer.Option("--timeout", min=0, help="With --wait: seconds to wait at most; then exit 1.", show_default=False),
@@ -83,13 +91,10 @@ def submit(
     """Submit flow runs to a work pool."""
     if (entrypoint is None) == (command is None):
         raise typer.BadParameter("give exactly one of --entrypoint (path/to/file.py:function) and --command")
-    if timeout is not None and not wait:
-        raise typer.BadParameter("--timeout is for --wait")
+    _check_waiting(wait=wait, watch=watch, timeout=timeout, count=count)
     job_variables = _values(job_variable, "--job-variable")
-    if entrypoint is not None and working_dir is None and "working_dir" not in job_variables:
-        entrypoint, warning = local_entrypoint(entrypoint)
-        if warning:
-            say(f"Warning: {warning}")
+    if working_dir is None and "working_dir" not in job_variables:
+        entrypoint = _findable(entrypoint)
     run = NewRun(
         entrypoint=entrypoint,
         command=_split(command),
@@ -102,30 +107,68 @@ def submit(
     )
     prepare([run], 0)
     _parse_at(at, datetime.now().astimezone())
+    for operator in _shell_operators(command)[:1]:
+        say(f"Warning: no shell is involved: the command gets {operator} as an argument; use --command \"sh -c '...'\"")
 
-    async def action(penstock: Penstock, where: str) -> tuple[bool, list[str], list[Run]]:
-        moment = _parse_at(at, times.of_ms(await penstock.now_ms()))
-        # The dispatcher creates the queue together with the runs, so that a submission that is refused leaves nothing behind.
-        created = queue not in [one.name for one in await penstock.read_queues(where)]
-        runs = [replace(run, scheduled_time=moment, name=_name(name, number, count)) for number in range(count)]
-        with progress_of(count) as progress:
-            ids = await penstock.submit_runs(where, runs, progress=progress)
-        if output is Output.TABLE:
-            _print_submission(where, queue, ids, queue_created=created)
-        return created, ids, await _wait(penstock, ids, timeout) if wait else []
+    async def action(penstock: Penstock, where: str) -> list[Run]:
+        document = await _submit(penstock, where, run, at, count, output)
+        ids = document["runs"]
+        if watch:
+            if output is Output.JSON:
+                print_json_line(document)
+            return [await show_run(penstock, ids[0], output)]
+        ended = await _wait(penstock, ids, timeout) if wait else []
+        if output is Output.JSON:
+            print_json(document | {"runs": ended or ids})
+        return ended
 
-    found, (created, ids, ended) = ask_in(pool, action)
-    if output is Output.JSON:
-        print_json({"pool": found, "queue": queue, "queue_created": created, "runs": ended if wait else ids})
-    elif wait:
+    _, ended = ask_in(pool, action)
+    if wait and output is Output.TABLE:
         print(_summary(ended))
     if any(one.state != "COMPLETED" for one in ended):
         raise typer.Exit(REFUSED)
 
 
+async def _submit(
+    penstock: Penstock, pool: str, run: NewRun, at: str | None, count: int, output: Output
+) -> dict[str, Any]:
+    """Submit a run so many times, and tell people; programs get the document that this returns."""
+    now = times.of_ms(await penstock.now_ms())
+    moment = _parse_at(at, now)
+    # The dispatcher creates the queue together with the runs, so that a submission that is refused leaves nothing behind.
+    created = run.queue not in [one.name for one in await penstock.read_queues(pool)]
+    runs = [replace(run, scheduled_time=moment, name=_name(run.name, number, count)) for number in range(count)]
+    with progress_of(count) as progress:
+        ids = await penstock.submit_runs(pool, runs, progress=progress)
+    if moment and moment < now:
+        say(f"Note: {times.due(moment, now)} has passed, so it is due at once")
+    document = {"pool": pool, "queue": run.queue, "queue_created": created, "runs": ids}
+    if output is Output.TABLE:
+        _print_submission(document, f"Due {times.due(moment, now)}" if moment and moment >= now else "")
+    return document
+
+
+def _findable(entrypoint: str | None) -> str | None:
+    """Make an entrypoint one that workers on this host find from anywhere."""
+    if entrypoint is None:
+        return None
+    entrypoint, warning = local_entrypoint(entrypoint)
+    if warning:
+        say(f"Warning: {warning}")
+    return entrypoint
+
+
+def _check_waiting(*, wait: bool, watch: bool, timeout: float | None, count: int) -> None:
+    if timeout is not None and not wait:
+        raise typer.BadParameter("--timeout is for --wait")
+    if watch and (wait or count > 1):
+        raise typer.BadParameter("--watch shows one run; --wait waits for any number of them")
+
+
 async def _wait(penstock: Penstock, ids: list[str], timeout: float | None) -> list[Run]:  # noqa: ASYNC109 - the user's budget
     try:
-        return await penstock.wait_for_runs(ids, timeout)
+        async with attended(penstock, ids):
+            return await penstock.wait_for_runs(ids, timeout)
     except TimeoutError as problem:
         say(f"Error: {problem}")
         say("Hint: they go on; `penstock flow-run watch ID` follows one")
@@ -174,6 +217,15 @@ def _split(command: str | None) -> list[str] | None:
     return words
 
 
+def _shell_operators(command: str | None) -> list[str]:
+    """What a shell would take for more than words; quoted, it is meant for the command."""
+    try:
+        words = shlex.split(command or "", posix=False)
+    except ValueError:
+        return []
+    return [word for word in words if OPERATOR.fullmatch(word)]
+
+
 def _parse_at(text: str | None, now: datetime) -> datetime | None:
     if text is None:
         return None
@@ -187,15 +239,19 @@ def _name(name: str | None, number: int, count: int) -> str | None:
     return f"{name}-{number + 1}" if name is not None and count > 1 else name
 
 
-def _print_submission(pool: str, queue: str, ids: list[str], *, queue_created: bool) -> None:
-    if queue_created:
-        print(f"Created work queue '{queue}'")
+def _print_submission(document: dict[str, Any], due: str) -> None:
+    ids = document["runs"]
+    if document["queue_created"]:
+        print(f"Created work queue '{document['queue']}'")
     noun = "flow run" if len(ids) == 1 else "flow runs"
-    print(f"Submitted {len(ids)} {noun} to work pool '{pool}' (queue '{queue}')")
+    print(f"Submitted {len(ids)} {noun} to work pool '{document['pool']}' (queue '{document['queue']}')")
     for run_id in ids[:SHOWN_IDS]:
         print(f"    {run_id}")
     if len(ids) > SHOWN_IDS:
         print(f"    ... and {len(ids) - SHOWN_IDS} more (--output json prints all)")
+    if due:
+        print(due)
+    sys.stdout.flush()
 
 
 def _summary(runs: list[Run]) -> str:

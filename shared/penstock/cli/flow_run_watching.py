@@ -2,45 +2,56 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from penstock.cli.errors import REFUSED, say
-from penstock.cli.following import line_of, show_run
+from penstock.cli.following import NOT_STARTED, Screen, attended, show_run
 from penstock.cli.options import OutputOption  # noqa: TC001 - typer reads them
-from penstock.cli.output import Output, print_json, print_json_line
+from penstock.cli.output import Output, print_json
 from penstock.cli.run_options import RunId  # noqa: TC001 - typer reads it
 from penstock.cli.session import ask
 
 if TYPE_CHECKING:
     from penstock.client import Penstock
     from penstock.client.explanation import Explanation, Obstacle
+    from penstock.contracts.runs import Run
 
 
 def logs(
     run_id: RunId,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
+    tail: Annotated[
+        int | None,
+        typer.Option("--tail", "-t", min=0, metavar="N", help="Only the last N of the lines.", show_default=False),
+    ] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Print what a flow run printed. Kept for a day after its last line, the latest part of a long output.
 
     With --output json each line is one JSON object: at_ms, source, text.
     """
+    screen = Screen(output)
 
-    async def action(penstock: Penstock) -> int:
-        count = 0
-        async with aclosing(penstock.logs(run_id, follow=follow)) as lines:
+    async def action(penstock: Penstock) -> Run | None:
+        silent = tail != 0
+        async with AsyncExitStack() as stack:
+            if follow:
+                await stack.enter_async_context(attended(penstock, [run_id]))
+            lines = await stack.enter_async_context(aclosing(penstock.logs(run_id, follow=follow, tail=tail)))
             async for line in lines:
-                count += 1
-                if output is Output.JSON:
-                    print_json_line(line)
-                else:
-                    print(line_of(line), flush=True)
-        return count
+                silent = False
+                screen.show(line)
+        return await penstock.read_run(run_id) if silent else None
 
-    if ask(action) == 0:
+    run = ask(action)
+    if run is None:
+        return
+    if run.started_ms is None and run.state in NOT_STARTED:
+        say(f"Run '{run_id}' has not started; `penstock flow-run explain {run_id}` says why")
+    else:
         say(f"No output of run '{run_id}' is kept")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from pydantic import BaseModel
+from rich.cells import cell_len
 from rich.console import Console
 from rich.pretty import pretty_repr
 from rich.table import Table
@@ -20,7 +21,15 @@ if TYPE_CHECKING:
 PIPE_WIDTH: Final = 240
 """Columns of a table that does not go to a terminal: nobody wants half an id in a file."""
 NARROW: Final = 96
-"""Below this many columns a table breaks words rather than dropping columns."""
+"""Records are printed as if a terminal had at least so many columns."""
+MARK: Final = "(**)"
+"""Marks what is paused or late."""
+IDS: Final = ("ID", "Run ID")
+"""Headings of columns of ids."""
+BORDER: Final = 3
+"""Characters between two cells."""
+NARROWEST: Final = 5
+"""Characters to which a cell that may be broken shrinks at least."""
 
 
 class Output(StrEnum):
@@ -40,14 +49,59 @@ def print_json_line(value: Any) -> None:
     print(orjson.dumps(value, default=_plain).decode(), flush=True)
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> None:
-    """Print a table. Cells are printed as they are: a name is never taken for markup."""
-    table = Table(title=title, caption=caption or None, title_style="bold", header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))
-    _console().print(table)
+def print_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    caption: str = "",
+    *,
+    optional: Sequence[str] = (),
+    whole: Sequence[str] = (),
+    empty: str = "",
+) -> None:
+    """Print a table. Cells are printed as they are: a name is never taken for markup.
+
+    Args:
+        title: above it.
+        columns: their headings. Ids are never broken, however narrow the terminal: people paste them.
+        rows: cells.
+        caption: below it. One that explains :data:`MARK` is printed only if a cell has the mark.
+        optional: columns that are left out, in this order, while the table is too wide for the terminal.
+        whole: further columns whose cells are never broken.
+        empty: printed instead of a table without rows.
+    """
+    cells = [[str(cell) for cell in row] for row in rows]
+    if empty and not cells:
+        print(empty)
+        return
+    console = _console()
+    widths = [max(len(column), *(cell_len(row[place]) for row in cells), 0) for place, column in enumerate(columns)]
+    shown = _fitting(columns, widths, optional, console.width)
+    table = Table(title=title, caption=_explained(caption, cells), title_style="bold", header_style="bold")
+    for place in shown:
+        kept = columns[place] in (*IDS, *whole)
+        table.add_column(columns[place], overflow="fold", no_wrap=kept, min_width=widths[place] if kept else None)
+    for row in cells:
+        table.add_row(*(Text(row[place]) for place in shown))
+    # A terminal that is too narrow even so breaks the lines itself, and what is copied from it is still whole.
+    least = sum(widths[place] if columns[place] in (*IDS, *whole) else NARROWEST for place in shown)
+    console.width = max(console.width, least + BORDER * len(shown) + 1)
+    console.print(table)
+
+
+def _fitting(columns: Sequence[str], widths: Sequence[int], optional: Sequence[str], room: int) -> list[int]:
+    shown = list(range(len(columns)))
+    for column in optional:
+        if sum(widths[place] + BORDER for place in shown) + 1 <= room:
+            break
+        shown = [place for place in shown if columns[place] != column]
+    return shown
+
+
+def _explained(caption: str, cells: Iterable[Sequence[str]]) -> str | None:
+    if caption.startswith(MARK) and not any(MARK in cell for row in cells for cell in row):
+        return None
+    return caption or None
 
 
 def print_record(kind: str, fields: dict[str, Any]) -> None:

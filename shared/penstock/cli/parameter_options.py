@@ -15,6 +15,8 @@ from penstock.cli.parsing import pairs, parameters
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from penstock.contracts.deployments import Deployment
+
 ParamOption = Annotated[
     list[str] | None,
     typer.Option("--param", help="name=value; JSON if the value parses, else text. Repeatable.", show_default=False),
@@ -43,6 +45,21 @@ def given_parameters(param: Sequence[str] | None, params: str | None) -> dict[st
         params: a JSON object, ``@`` and the path of a file with one, or ``-`` for standard input.
     """
     return {**(_params(params) if params is not None else {}), **parameters(param or [])}
+
+
+def as_meant(values: dict[str, Any], param: Sequence[str] | None, deployment: Deployment) -> dict[str, Any]:
+    """Take each ``--param`` as the text it was where the function wants a text: ``5`` for a name.
+
+    Args:
+        values: what :func:`given_parameters` made of it.
+        param: ``name=value`` texts.
+        deployment: whose function it is.
+    """
+    if not param or not deployment.parameter_schema:
+        return values
+    from penstock.projects import fitting  # noqa: PLC0415 - without a schema no schema library
+
+    return fitting.as_meant(values, pairs(param, "--param"), deployment.parameter_schema)
 
 
 def given_job_variables(job_variable: Sequence[str] | None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -74,6 +75,17 @@ def _json_or_text(name: str, value: str) -> Any:
     except (ValueError, RecursionError):
         pass
     return value
+
+
+def words(command: str) -> list[str]:
+    """Split ``--command`` as a shell would."""
+    try:
+        found = shlex.split(command)
+    except ValueError as problem:
+        raise typer.BadParameter(f"--command {command!r}: {problem}") from problem
+    if not found:
+        raise typer.BadParameter("--command is empty")
+    return found
 
 
 def choice(text: str, known: Sequence[str], option: str) -> str:

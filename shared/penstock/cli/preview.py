@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from penstock.cli import times
-from penstock.cli.output import Output, print_json, print_table
+from penstock.cli.output import MARK, Output, print_json, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from penstock.contracts.pools import Pool, Queue
     from penstock.contracts.runs import Run
 
-LATE: Final = "(**)"
 MAX_SHOWN: Final = 100_000
 LimitOption = Annotated[int, typer.Option("--limit", "-l", min=1, max=MAX_SHOWN, help="How many at most.")]
 
@@ -50,7 +49,9 @@ def show_preview(title: str, preview: Preview, output: Output, *, paused: Iterab
         title,
         ["Scheduled Start Time", "Run ID", "Name", *(["Queue"] if with_queue else [])],
         [[_start(run, preview.now_ms), run.id, run.name, *([run.queue] if with_queue else [])] for run in preview.runs],
-        f"{LATE} denotes a late run",
+        f"{MARK} denotes a late run",
+        optional=["Queue"],
+        empty="No flow run is due within that time",
     )
     _say_what_is_missing(preview)
     for what in paused:
@@ -78,7 +79,7 @@ def paused_parts(pool: Pool, queues: Iterable[Queue]) -> list[str]:
 
 def _start(run: Run, now_ms: int) -> str:
     """To the second: with more in the line, a terminal would break the id beside it."""
-    late = f" {LATE}" if is_late(run, now_ms) else ""
+    late = f" {MARK}" if is_late(run, now_ms) else ""
     return f"{datetime.fromisoformat(run.scheduled_time):%Y-%m-%d %H:%M:%SZ}{late}"
 
 

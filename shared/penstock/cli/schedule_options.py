@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from penstock.contracts.deployments import Schedule
+
 DEFAULT_TIMEZONE: Final = "UTC"
 DEFAULT_CATCH_UP: Final = "all"
 CATCH_UPS: Final = get_args(CatchUp)
@@ -58,13 +60,18 @@ AnchorOption = Annotated[
     str | None,
     typer.Option("--anchor-date", help="ISO 8601: what an interval or rule is counted from.", show_default=False),
 ]
-CatchUpOption = Annotated[
-    str,
-    typer.Option(
-        "--catch-up",
-        help="Missed fire times after an outage: all run, only the latest, or none.",
-        autocompletion=lambda: list(CATCH_UPS),
-    ),
+_CATCH_UP_HELP: Final = "Missed fire times after an outage: all run, only the latest, or none."
+CatchUpOption = Annotated[str, typer.Option("--catch-up", help=_CATCH_UP_HELP, autocompletion=lambda: list(CATCH_UPS))]
+
+# For one schedule, of which what is not given stays.
+OneCronOption = Annotated[str | None, typer.Option("--cron", help="When, as cron.", show_default=False)]
+OneIntervalOption = Annotated[
+    str | None, typer.Option("--interval", help="How often: seconds, or 90s, 10m, 1d.", show_default=False)
+]
+OneRRuleOption = Annotated[str | None, typer.Option("--rrule", help="When, as RFC 5545.", show_default=False)]
+NewCatchUpOption = Annotated[
+    str | None,
+    typer.Option("--catch-up", help=_CATCH_UP_HELP, show_default=False, autocompletion=lambda: list(CATCH_UPS)),
 ]
 
 
@@ -94,7 +101,7 @@ def schedule_specs(
         active: False creates them paused.
 
     Returns:
-        None for nothing that says when: that is the caller's to refuse or not.
+        None of them for nothing that says when: that is the caller's to refuse or not.
     """
     zone = _timezone(timezone or DEFAULT_TIMEZONE)
     number = len(crons) + len(intervals) + len(rrules)
@@ -117,6 +124,52 @@ def schedule_specs(
     ]
 
 
+def changed_schedule(
+    before: Schedule,
+    *,
+    cron: str | None = None,
+    interval: str | None = None,
+    rrule: str | None = None,
+    anchor: str | None = None,
+    timezone: str | None = None,
+    catch_up: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    slug: str | None = None,
+) -> ScheduleSpec:
+    """Turn what was typed into what a schedule becomes; pure. What is not given stays, another kind takes the place of the old.
+
+    Args:
+        before: as it is.
+        cron: at most one of this and the next two.
+        interval: a duration, or seconds.
+        rrule: RFC 5545.
+        anchor: ISO 8601; an interval or rule that had one keeps it.
+        timezone: of all of it.
+        catch_up: in any case.
+        parameters: added to those it has.
+        slug: None keeps it.
+    """
+    if sum(one is not None for one in (cron, interval, rrule)) > 1:
+        raise typer.BadParameter("a schedule has one of --cron, --interval and --rrule")
+    if cron is None and interval is None and rrule is None:
+        cron, rrule = before.cron, before.rrule
+        interval = None if before.interval_seconds is None else repr(before.interval_seconds)
+    if anchor is None and cron is None and before.anchor is not None:
+        anchor = before.anchor.isoformat()
+    (spec,) = schedule_specs(
+        [] if cron is None else [cron],
+        [] if interval is None else [interval],
+        [] if rrule is None else [rrule],
+        anchor=anchor,
+        timezone=timezone or before.timezone,
+        catch_up=catch_up or before.catch_up,
+        parameters={**before.parameters, **(parameters or {})},
+        slug=before.slug if slug is None else slug,
+        active=before.active,
+    )
+    return spec
+
+
 def _spec(option: str, text: str, **values: Any) -> ScheduleSpec:
     if not text.strip():
         raise typer.BadParameter(f"{option} is empty")
@@ -126,14 +179,24 @@ def _spec(option: str, text: str, **values: Any) -> ScheduleSpec:
         raise typer.BadParameter(f"{option} {text!r}: {why(problem)}") from problem
 
 
-def _interval(text: str) -> float:
+def seconds(text: str, option: str) -> float:
+    """Read how long: seconds, or ``90s``, ``10m``, ``1h30m``.
+
+    Args:
+        text: as typed.
+        option: names it when it is none.
+    """
     try:
-        seconds = timing.interval_seconds(text)
+        return timing.interval_seconds(text)
     except ValueError as problem:
-        raise typer.BadParameter(f"--interval {problem}") from problem
-    if not MIN_INTERVAL_SECONDS <= seconds <= MAX_INTERVAL_SECONDS:
-        raise typer.BadParameter(f"--interval {text!r} is {seconds:g} s; it must be from 1 second to 366 days")
-    return seconds
+        raise typer.BadParameter(f"{option} {problem}") from problem
+
+
+def _interval(text: str) -> float:
+    found = seconds(text, "--interval")
+    if not MIN_INTERVAL_SECONDS <= found <= MAX_INTERVAL_SECONDS:
+        raise typer.BadParameter(f"--interval {text!r} is {found:g} s; it must be from 1 second to 366 days")
+    return found
 
 
 def _timezone(name: str) -> str:

@@ -25,6 +25,8 @@ def show_slots(slots: Slots, output: Output) -> None:
         ["Run ID", "Name", "Queue", "State", "Worker", "Since"],
         [[run.id, run.name, run.queue or "-", run.state, run.worker or "", _since(run, now)] for run in slots.holders],
         _missing(slots),
+        optional=["Queue", "Since", "Worker"],
+        empty=f"No flow run holds a slot of work pool '{slots.pool.name}'",
     )
     limits = {queue.name: queue.concurrency_limit for queue in slots.pool.queues}
     print_table(
@@ -42,6 +44,8 @@ def show_slots(slots: Slots, output: Output) -> None:
             ]
             for one in slots.waiting
         ],
+        optional=["Priority", "Oldest"],
+        empty="No flow run waits",
     )
 
 

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Final
 
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
-_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
-_DURATION: Final = re.compile(rf"(?:{_PART.pattern})+")
+from penstock.durations import parse_duration
+
+_TENTHS_BELOW: Final = 10
 _NAMES: Final = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
-_MAX_SECONDS: Final = 100 * 365 * 86_400
-"""A century; more overflows the clock of Redis' entry ids long before it means anything."""
-
-
-def parse_duration(text: str) -> timedelta | None:
-    """Read ``90s``, ``10m``, ``1h30m``, ``1.5d``, ``250ms``, ``2w``.
-
-    Returns:
-        The duration; None when the text is none.
-    """
-    if not _DURATION.fullmatch(text):
-        return None
-    seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
-    return timedelta(seconds=seconds) if seconds <= _MAX_SECONDS else None
 
 
 def parse_moment(text: str, now: datetime) -> datetime:
@@ -61,6 +47,38 @@ def ago(moment: datetime, now: datetime) -> str:
 def ago_iso(text: str, now: datetime) -> str:
     """:func:`ago` of an ISO 8601 text."""
     return ago(datetime.fromisoformat(text), now)
+
+
+def zone_of(moment: datetime) -> str:
+    """Name a moment's zone: ``UTC``, or ``CET (UTC+01:00)``."""
+    name, offset = moment.tzname() or "", f"UTC{moment:%z}"
+    hours = f"{offset[:6]}:{offset[6:8]}"
+    if not moment.utcoffset():
+        return "UTC"
+    return hours if name.startswith(("UTC", "+", "-")) or not name else f"{name} ({hours})"
+
+
+def absolute(moment: datetime) -> str:
+    """Spell a moment on this host's clock to the second, with its zone: ``2030-01-31 08:00:00 CET (UTC+01:00)``."""
+    local = moment.astimezone()
+    return f"{local:%Y-%m-%d %H:%M:%S} {zone_of(local)}"
+
+
+def due(moment: datetime, now: datetime) -> str:
+    """Say when something is or was due, for people: ``2030-01-31 08:00:00 UTC (in 1 day)``."""
+    return f"{absolute(moment)} ({ago(moment, now)})"
+
+
+def lasted(seconds: float) -> str:
+    """Say how long something took: ``0.4s``, ``12s``, ``1m30s``, ``2h5m``, ``3d4h``."""
+    if seconds < _TENTHS_BELOW:
+        return f"{max(seconds, 0):.1f}s"
+    whole = round(seconds)
+    for (unit, size), (part, smaller) in pairwise((("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))):
+        if whole >= size:
+            rest = whole % size // smaller
+            return f"{whole // size}{unit}" + (f"{rest}{part}" if rest else "")
+    return f"{whole}s"
 
 
 def of_ms(ms: int) -> datetime:

@@ -20,7 +20,7 @@ from penstock.cli.options import (
     YesOption,
     examples,
 )
-from penstock.cli.output import Output, print_json, print_record, print_table
+from penstock.cli.output import MARK, Output, print_json, print_record, print_table
 from penstock.cli.parsing import choice, limit_and_name
 from penstock.cli.preview import LimitOption as ShownOption
 from penstock.cli.preview import paused_parts, show_preview, within
@@ -144,7 +144,9 @@ def list_pools(
             + ([pool.status, pool.description or ""] if verbose else [])
             for pool in pools
         ],
-        "(**) denotes a paused pool",
+        f"{MARK} denotes a paused pool",
+        optional=["Type", "Description"],
+        empty="There is no work pool; `penstock work-pool create NAME` makes one",
     )
 
 
@@ -257,16 +259,18 @@ def delete(name: PoolName, yes: YesOption = False) -> None:
 
     Its runs, waiting or in flight, become CANCELLED; workers stop theirs.
     """
+    from penstock.cli.deployment_words import left_behind  # noqa: PLC0415 - only deleting needs it
+
+    async def look(penstock: Penstock) -> tuple[Pool, list[str]]:
+        return await penstock.read_pool(name), left_behind(name, await penstock.read_deployments(name))
+
+    pool, left = ask(look)
+    told = "\n".join(["Its runs, waiting or in flight, become CANCELLED; workers stop theirs.", *left])
     if not yes and sys.stdin.isatty():
-        pool = ask(lambda penstock: penstock.read_pool(name))
-        print(
-            f"This deletes the work pool '{pool.name}' and its {len(pool.queues)} work queue(s). Its runs, waiting or "
-            f"in flight, become CANCELLED; workers stop theirs."
-        )
+        print(f"This deletes the work pool '{pool.name}' and its {len(pool.queues)} work queue(s).\n{told}")
         typer.confirm("Delete it?", abort=True)
     ask(lambda penstock: penstock.delete_pool(name))
-    print(f"Deleted work pool '{name}'")
-    print("Its runs, waiting or in flight, become CANCELLED; workers stop theirs.")
+    print(f"Deleted work pool '{name}'\n{told}")
 
 
 @app.command(
@@ -320,7 +324,7 @@ def default_base_job_template(
 
 def marked(name: str, *, is_paused: bool) -> str:
     """Mark the name of something paused."""
-    return f"{name} (**)" if is_paused else name
+    return f"{name} {MARK}" if is_paused else name
 
 
 async def _exists(penstock: Penstock, name: str) -> bool:

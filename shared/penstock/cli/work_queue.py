@@ -19,7 +19,7 @@ from penstock.cli.options import (
     YesOption,
     examples,
 )
-from penstock.cli.output import Output, print_json, print_record, print_table
+from penstock.cli.output import MARK, Output, print_json, print_record, print_table
 from penstock.cli.parsing import limit_and_name
 from penstock.cli.preview import LimitOption as ShownOption
 from penstock.cli.preview import paused_parts, show_preview, show_runs, within
@@ -113,7 +113,7 @@ def list_queues(pool: DefaultPoolOption = None, output: OutputOption = Output.TA
             ]
             for queue in queues
         ],
-        "(**) denotes a paused queue",
+        f"{MARK} denotes a paused queue",
     )
 
 

@@ -17,9 +17,10 @@ A program without an event loop of its own takes :mod:`penstock.client.sync`, th
 retry), ``explaining`` (why a run waits). Below them ``store``, ``run_store``, ``waiting_store`` and ``deployment_store``
 are the doors to state, and only read it; ``records`` makes records of hashes, ``runs`` a submission of what a caller wants
 to run, ``deployed`` a run of a deployment; ``run_filter``, ``waiting`` and ``explanation`` are pure rules: which runs are
-meant, in which order they will be handed out and why they wait. ``events`` reads the event stream from a cursor, ``logs``
-what a run printed, ``following`` both of one run; ``dead_letters`` is what operators do with dead entries; ``blocking``
-runs an event loop for those who have none; ``wording`` words errors.
+meant, in which order they will be handed out and why they wait; ``pool_notes`` says which names a pool does not know.
+``events`` reads the event stream from a cursor, ``logs`` what a run printed, ``following`` both of one run;
+``dead_letters`` is what operators do with dead entries; ``blocking`` runs an event loop for those who have none;
+``wording`` words errors.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def deployed_run(
         name=run_name,
         scheduled_time=scheduled_time,
         working_dir=deployment.working_dir,
-        job_variables=_laid_over(deployment.job_variables, dict(job_variables or {})),
+        job_variables=laid_over(deployment.job_variables, dict(job_variables or {})),
         tags=list(dict.fromkeys([*deployment.tags, *tags])),
         deployment=deployment.id,
         scheduled_by=scheduled_by,
@@ -61,7 +61,12 @@ def deployed_run(
     )
 
 
-def _laid_over(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
+def laid_over(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
+    """Lay job variables over others: ``env`` key by key, each other one as a whole.
+
+    Raises:
+        Invalid: one is no JSON, or has a dotted key that leads nowhere.
+    """
     if not (lower and upper):
         return dict(lower or upper)
     from penstock.templates.variables import nested, overlaid  # noqa: PLC0415 - most runs need no schema library

@@ -15,7 +15,7 @@ from penstock.bus.requests import request
 from penstock.client.admin import checked
 from penstock.client.deployment_store import DeploymentStore, in_order
 from penstock.client.watching import Watching
-from penstock.client.wording import did_you_mean
+from penstock.client.wording import did_you_mean, schedule_name
 from penstock.contracts import deployments
 from penstock.contracts.deployments import Deployment, DeploymentChanges, ScheduleSpec
 from penstock.contracts.queues import DEFAULT_QUEUE
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from penstock.contracts.base import Command
 
 MAX_FLOWS_SHOWN: Final = 5
+_MAY_HAVE_CHANGED: Final = "if the function has changed since it was deployed, `penstock deploy` it again"
 _LIST: Final = "`penstock deployment ls` lists them"
 
 
@@ -247,14 +248,20 @@ class DeploymentAdministration(Watching):
         subject = f"parameters of deployment '{command.deployment}'"
         _ensure(subject, command.parameter_schema, command.parameters, partial=True)
         for number, schedule in enumerate(command.schedules or (), 1):
-            which = f"parameters of schedule '{schedule.slug or number}' of deployment '{command.deployment}'"
+            which = f"parameters of {schedule_name(schedule, number)} of deployment '{command.deployment}'"
             _ensure(which, command.parameter_schema, {**command.parameters, **schedule.parameters}, partial=False)
 
     def _check_parameters(
         self, deployment: Deployment, parameters: Mapping[str, Any], *, partial: bool = False
     ) -> None:
         subject = f"parameters of deployment '{deployment.name}'"
-        _ensure(subject, deployment.parameter_schema, {**deployment.parameters, **parameters}, partial=partial)
+        try:
+            _ensure(subject, deployment.parameter_schema, {**deployment.parameters, **parameters}, partial=partial)
+        except Invalid as problem:
+            if deployment.entrypoint is None:
+                raise
+            # What counts is the function as it was when it was deployed.
+            raise Invalid(problem.message, f"{problem.hint}; {_MAY_HAVE_CHANGED}") from problem
 
 
 def _ensure(subject: str, schema: dict[str, Any] | None, parameters: Mapping[str, Any], *, partial: bool) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from penstock.client.runs import NewRun
+    from penstock.client.runs import NewRun, Submitted
     from penstock.contracts.deployments import Deployment, ScheduleSpec
 
 
@@ -26,7 +26,7 @@ class Deployments(DeploymentAdministration):
 
     if TYPE_CHECKING:
 
-        async def submit_runs(self, pool: str, runs: Sequence[NewRun]) -> list[str]:
+        async def _submit(self, pool: str, runs: Sequence[NewRun]) -> list[Submitted]:
             """What :class:`~penstock.client.sdk.Penstock` adds."""
 
     # Schedules
@@ -95,6 +95,29 @@ class Deployments(DeploymentAdministration):
             NotFound: there is no such deployment, or its pool was deleted.
             Invalid: parameters do not fit the deployment, or job variables the pool's template; each is named.
         """
+        submitted = await self.submit_deployment(
+            name,
+            parameters,
+            job_variables=job_variables,
+            scheduled_time=scheduled_time,
+            idempotency_key=idempotency_key,
+            run_name=run_name,
+            tags=tags,
+        )
+        return submitted.id
+
+    async def submit_deployment(
+        self,
+        name: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        job_variables: Mapping[str, Any] | None = None,
+        scheduled_time: datetime | None = None,
+        idempotency_key: str | None = None,
+        run_name: str | None = None,
+        tags: Sequence[str] = (),
+    ) -> Submitted:
+        """Do what :meth:`run_deployment` does, and also say whether the run is new or was there under its idempotency key."""
         deployment = await self.read_deployment(name)
         self._check_parameters(deployment, parameters or {})
         run = deployed_run(
@@ -107,7 +130,7 @@ class Deployments(DeploymentAdministration):
             tags=tags,
         )
         try:
-            return (await self.submit_runs(deployment.pool, [run]))[0]
+            return (await self._submit(deployment.pool, [run]))[0]
         except NotFound as problem:
             if deployment.pool in await self._store.pool_names():
                 raise

@@ -15,8 +15,8 @@ from penstock.client.admin import checked
 from penstock.client.deployments import Deployments
 from penstock.client.job_variables import JobVariables
 from penstock.client.run_filter import RunFilter, check_states
-from penstock.client.runs import NewRun, chunks, prepare
-from penstock.contracts.results import Cancellation, Deletion
+from penstock.client.runs import NewRun, Submitted, chunks, prepare
+from penstock.contracts.results import Cancellation, Deletion, Ended
 from penstock.contracts.runs import MAX_RUNS_PER_MESSAGE, TERMINAL, CancelRuns, DeleteRuns, SubmitRuns
 from penstock.errors import Conflict, Expired, Invalid, NoReply, NotFound, PenstockError, Refused, refusal
 from penstock.streams import DISPATCH
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
     from penstock.contracts.base import Command
+    from penstock.contracts.pools import Pool
     from penstock.contracts.runs import Run, SubmittedRun
 
 DEFAULT_LIMIT: Final = 200
@@ -58,6 +59,11 @@ class FlowRuns(Deployments):
             Refused: the dispatcher turned some down; the message says how many of how many, and why.
             NoReply: some were not answered; the message says how many of how many there are. The others will not be later.
         """
+        return [one.id for one in await self._submit(pool, runs, progress)]
+
+    async def _submit(
+        self, pool: str, runs: Sequence[NewRun], progress: Callable[[int, int], None] | None = None
+    ) -> list[Submitted]:
         pool = unicodedata.normalize("NFC", pool)
         partition = keys.partition_of_pool(pool, self._partitions)
         prepared = prepare(runs, partition)
@@ -76,7 +82,7 @@ class FlowRuns(Deployments):
         await self._raise_for(pool, prepared, parts, answers)
         told = [answer for answer in answers if isinstance(answer, dict)]
         same = {sent: known for answer in told for sent, known in answer.get("same", {}).items()}
-        return [same.get(run.id, run.id) for run in prepared]
+        return [Submitted(same.get(run.id, run.id), created=run.id not in same) for run in prepared]
 
     async def read_run(self, run_id: str) -> Run:
         """One run."""
@@ -93,28 +99,36 @@ class FlowRuns(Deployments):
         limit: int = DEFAULT_LIMIT,
         offset: int = 0,
     ) -> list[Run]:
-        """List runs: those in flight first, then the waiting ones in their order, then the finished ones, latest first.
+        """List runs: in flight, waiting and due (or to be tried again), finished with the latest first, planned for later.
 
         Args:
-            pool: None means all pools, one after the other.
+            pool: None means all pools.
             queue: only of queues of this name.
             deployment: only of this one.
             states: only in one of these, also ``LATE`` and ``AWAITINGRETRY``, which SCHEDULED includes; None means all.
             name: only those whose name matches this glob.
             limit: how many at most.
-            offset: how many are passed over; with the same conditions, pages show every run once as long as none moves on.
+            offset: how many are passed over; with the same conditions, pages show every run once as long as none moves on
+                or becomes due.
         """
-        if pool is not None and queue is not None:
-            await self.read_queue(pool, queue)
-        where = [await self.read_pool(pool)] if pool is not None else await self.read_pools()
-        wanted = RunFilter(
-            pool=None if pool is None else where[0].name,
-            queue=queue,
-            deployment=None if deployment is None else (await self.read_deployment(deployment)).id,
-            states=check_states(states or ()),
-            name=name,
-        )
+        where, wanted = await self._wanted(pool, queue, deployment, name, check_states(states or ()))
         return await self._runs.list_runs(where, wanted, limit, offset)
+
+    async def count_planned(
+        self,
+        pool: str | None = None,
+        *,
+        queue: str | None = None,
+        deployment: str | None = None,
+        name: str | None = None,
+    ) -> int | None:
+        """Count the waiting runs that are due later than now; arguments as of :meth:`read_runs`.
+
+        Returns:
+            How many; None where only reading all of them would tell, as with a name.
+        """
+        where, wanted = await self._wanted(pool, queue, deployment, name, frozenset({"SCHEDULED"}))
+        return await self._runs.count_planned(where, wanted)
 
     async def cancel_runs(self, run_ids: Sequence[str], *, force: bool = False, message: str = "") -> Cancellation:
         """Cancel runs: what waits is CANCELLED at once, what a worker holds CANCELLING until the worker has ended it.
@@ -134,8 +148,18 @@ class FlowRuns(Deployments):
         def command(part: list[str]) -> Command:
             return checked(lambda: CancelRuns(runs=part, force=force, message=message))
 
+        # The dispatcher, which may be told the same twice, does not tell these from those that it cancels now.
+        mine = [run_id for run_id in run_ids if _partition_in(run_id) < self._partitions]
+        before = await self._runs.in_state(mine, "CANCELLED")
         nothing = Cancellation(cancelled=[], cancelling=[], ended=[], unknown=[])
-        return await self._for_each(run_ids, command, nothing, "cancelled")
+        done = await self._for_each(run_ids, command, nothing, "cancelled")
+        ended = [Ended(run=run_id, state="CANCELLED") for run_id in done.cancelled if run_id in before]
+        return done.model_copy(
+            update={
+                "cancelled": [run_id for run_id in done.cancelled if run_id not in before],
+                "ended": [*done.ended, *ended],
+            }
+        )
 
     async def delete_runs(self, run_ids: Sequence[str]) -> Deletion:
         """Forget finished runs and their output.
@@ -166,10 +190,10 @@ class FlowRuns(Deployments):
         """
         run = await self.read_run(run_id)
         if run.state not in TERMINAL:
-            raise Conflict(
-                f"run '{run_id}' is {run.state}; only a run that has ended is retried",
-                f"`penstock flow-run explain {run_id}` says what it waits for",
-            )
+            hint = f"`penstock flow-run explain {run_id}` says what it waits for"
+            if run.state in ("RUNNING", "CANCELLING"):
+                hint = f"`penstock flow-run watch {run_id}` follows it, `penstock flow-run cancel {run_id}` ends it"
+            raise Conflict(f"run '{run_id}' is {run.state}; only a run that has ended is retried", hint)
         if run.pool not in await self._store.pool_names():
             raise NotFound(
                 f"the work pool '{run.pool}' of run '{run_id}' was deleted", "`penstock flow-run submit` takes another"
@@ -188,6 +212,21 @@ class FlowRuns(Deployments):
         return (await self.submit_runs(run.pool, [again]))[0]
 
     # Inside
+
+    async def _wanted(
+        self, pool: str | None, queue: str | None, deployment: str | None, name: str | None, states: frozenset[str]
+    ) -> tuple[list[Pool], RunFilter]:
+        """Find the pools and what the names mean there."""
+        if pool is not None and queue is not None:
+            await self.read_queue(pool, queue)
+        where = [await self.read_pool(pool)] if pool is not None else await self.read_pools()
+        return where, RunFilter(
+            pool=None if pool is None else where[0].name,
+            queue=queue,
+            deployment=None if deployment is None else (await self.read_deployment(deployment)).id,
+            states=states,
+            name=name,
+        )
 
     @cached_property
     def _job_variables(self) -> JobVariables:

@@ -57,6 +57,20 @@ class RunOutput:
             if over and not entries:
                 return
 
+    async def tail(self, count: int) -> list[LogLine]:
+        """The last lines that are kept now, the oldest of them first; :meth:`read` goes on behind them."""
+        newest, before = self._after, "+"
+        found: list[LogLine] = []
+        while entries := await self._back(before):
+            if before == "+":
+                newest = entries[0][0].decode()
+            before = f"({entries[-1][0].decode()}"
+            found = [line for _, fields in reversed(entries) for line in _lines(fields)] + found
+            if len(found) >= count:
+                break
+        self._after = newest
+        return found[-count:] if count else []
+
     async def available(self) -> list[LogLine]:
         """The lines that are kept now and have not been handed out yet."""
         lines: list[LogLine] = []
@@ -85,6 +99,11 @@ class RunOutput:
     @needs_redis
     async def _read(self, block_ms: int | None) -> list[Any]:
         return entries_of(await self._client.xread({self._name: self._after}, count=BATCH, block=block_ms))
+
+    @needs_redis
+    async def _back(self, before: str) -> list[Any]:
+        found: Any = await self._client.xrevrange(self._name, before, "-", count=BATCH)
+        return list(found)
 
 
 def _lines(fields: dict[bytes, bytes]) -> list[LogLine]:

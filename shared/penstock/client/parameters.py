@@ -106,11 +106,30 @@ def _hint(schema: dict[str, Any]) -> str:
     required, described = schema.get("required", ()), schema.get("properties", {})
     # What is stored has no order of its own; some schemas say one.
     ordered = sorted(described, key=lambda name: (_position(described[name]), name not in required))
-    names = [f"{name} (required)" if name in required else name for name in ordered]
+    names = [_listed(name, described[name], required=name in required) for name in ordered]
     if not names:
         return "it takes no parameters"
     more = ", ..." if len(names) > MAX_NAMES_SHOWN else ""
     return f"its parameters: {', '.join(names[:MAX_NAMES_SHOWN])}{more}"
+
+
+def _listed(name: str, described: Any, *, required: bool) -> str:
+    more = [_kinds(described), "required" if required else ""]
+    told = ", ".join(one for one in more if one)
+    return f"{name} ({told})" if told else name
+
+
+def _kinds(described: Any) -> str:
+    """Spell what a parameter may be as its schema calls it; '' when the schema leaves it open or refers elsewhere."""
+    if not isinstance(described, dict):
+        return ""
+    choices = described.get("anyOf")
+    if isinstance(choices, list):
+        found = [_kinds(each) for each in choices]
+        return " or ".join(dict.fromkeys(found)) if all(found) else ""
+    kind = described.get("type")
+    kinds: list[Any] = kind if isinstance(kind, list) else [kind]
+    return " or ".join(kinds) if all(isinstance(each, str) for each in kinds) else ""
 
 
 def _position(described: Any) -> float:

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from penstock.contracts.pools import Pool, Queue
 from penstock.contracts.runs import LATE_AFTER_SECONDS, PastState, Run
-from penstock.contracts.workers import WorkerStatus  # noqa: TC001 - pydantic reads it
+from penstock.contracts.workers import SUSPECT_INTERVALS, WorkerStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +22,7 @@ class Worker(BaseModel):
     """One worker as readers see it.
 
     Attributes:
+        suspect: ONLINE still, but its heartbeat is overdue; if none comes it will be OFFLINE.
         slots: how many runs it holds at most; ``slots_used`` how many it holds now.
         queues: names of the queues it serves; empty means all.
         last_heartbeat: ISO 8601 in UTC, Redis TIME.
@@ -31,6 +32,7 @@ class Worker(BaseModel):
     pool: str
     type: str
     status: WorkerStatus
+    suspect: bool = False
     slots: int
     slots_used: int
     queues: list[str]
@@ -167,19 +169,33 @@ def _state_name(state: str, due_ms: int, now_ms: int) -> str:
     return state.capitalize()
 
 
-def to_worker(pool_name: str, fields: Mapping[bytes, bytes], used: int) -> Worker:
-    """Make a worker of its hash."""
+def is_suspect(status: WorkerStatus, last_heartbeat_ms: float, interval_ms: float, now_ms: int) -> bool:
+    """Say whether an ONLINE worker has missed a heartbeat; times in ms of Redis TIME."""
+    return status == "ONLINE" and now_ms - last_heartbeat_ms > SUSPECT_INTERVALS * interval_ms
+
+
+def to_worker(pool_name: str, fields: Mapping[bytes, bytes], used: int, now_ms: int) -> Worker:
+    """Make a worker of its hash.
+
+    Args:
+        pool_name: where it is.
+        fields: raw texts.
+        used: how many runs it holds.
+        now_ms: Redis TIME; decides whether it is suspect.
+    """
     text = {name.decode(): value.decode() for name, value in fields.items()}
 
     def number(name: str) -> float:
         return float(text.get(name) or 0)
 
     queues: Any = orjson.loads(text.get("queues") or "[]")
+    status: WorkerStatus = "ONLINE" if text.get("status") == "ONLINE" else "OFFLINE"
     return Worker(
         name=text["name"],
         pool=pool_name,
         type=text.get("type", ""),
-        status="ONLINE" if text.get("status") == "ONLINE" else "OFFLINE",
+        status=status,
+        suspect=is_suspect(status, number("last_heartbeat_ms"), number("interval_ms"), now_ms),
         slots=int(number("slots")),
         slots_used=used,
         # An empty Lua table is spelled {} by cjson.

@@ -13,35 +13,52 @@ from penstock.client.records import queue_and_pool_of, to_run
 from penstock.contracts.runs import IN_FLIGHT, LATE_AFTER_SECONDS, TERMINAL
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
     from redis.asyncio import Redis
 
     from penstock.client.run_filter import RunFilter
     from penstock.contracts.pools import Pool
-    from penstock.contracts.runs import Run
+    from penstock.contracts.runs import Run, RunState
 
 PAGE: Final = 500
-"""How many runs are read in one round trip."""
+"""How many runs are read in one round trip. Of the planned ones of a queue, so many are looked at for those that are retried."""
+RETRIED: Final = b"AwaitingRetry"
+"""Label of a run that waits for its next attempt."""
 _WAITS: Final = frozenset({"SCHEDULED"})
 
 
 class Section(NamedTuple):
-    """A sorted set of run ids that is part of a list.
+    """Some of the run ids of a sorted set, as a part of a list.
 
     Attributes:
         name: its key.
         states: in which its runs may be.
         exact: all of its runs are of the queue and the deployment that are asked for.
         latest_first: read from its end.
+        after: only higher scores.
         until: only scores up to it.
+        ids: these instead of a set.
+        passed: how many of it another section has.
     """
 
     name: str
     states: frozenset[str]
     exact: bool = True
     latest_first: bool = False
+    after: float = float("-inf")
     until: float = float("inf")
+    ids: tuple[str, ...] | None = None
+    passed: int = 0
+
+    @property
+    def scores(self) -> tuple[str, str] | None:
+        """Its range as Redis spells it; None for the whole set."""
+        if self.after == float("-inf") and self.until == float("inf"):
+            return None
+        return f"({self.after:.0f}" if self.after > float("-inf") else "-inf", (
+            f"{self.until:.0f}" if self.until < float("inf") else "+inf"
+        )
 
 
 class RunStore:
@@ -65,17 +82,13 @@ class RunStore:
             runs += await self._runs(run_ids[start : start + PAGE], now_ms)
         return runs
 
-    @needs_redis
     async def existing(self, run_ids: Sequence[str]) -> set[str]:
         """Which of the runs exist."""
-        found: set[str] = set()
-        for start in range(0, len(run_ids), PAGE):
-            page = run_ids[start : start + PAGE]
-            pipe = self._client.pipeline(transaction=False)
-            for run_id in page:
-                pipe.exists(keys.key(keys.partition_of_run(run_id), "run", run_id))
-            found |= {run_id for run_id, there in zip(page, await pipe.execute(), strict=True) if there}
-        return found
+        return {run_id for run_id, name in (await self._each(run_ids, "name")).items() if name is not None}
+
+    async def in_state(self, run_ids: Sequence[str], state: RunState) -> set[str]:
+        """Which of the runs are in a state; not for SCHEDULED, which a run that was only submitted does not keep."""
+        return {run_id for run_id, found in (await self._each(run_ids, "state")).items() if found == state.encode()}
 
     async def list_runs(self, pools: Sequence[Pool], wanted: RunFilter, limit: int, offset: int = 0) -> list[Run]:
         """Runs of some pools.
@@ -87,14 +100,16 @@ class RunStore:
             offset: how many are passed over.
 
         Returns:
-            Pool by pool: first those in flight, latest claim first; then the waiting ones, queue by queue in the order they
-            will be handed out, behind them those that wait for the limit of their deployment; then the finished ones,
-            latest first. Of a deployment: those in flight, those that wait, and the finished ones pool by pool.
+            First those in flight, latest claim first; then those that wait and are due by now, queue by queue in the order they
+            will be handed out, behind them those that wait for the limit of their deployment; then those that wait for their
+            next attempt, as far as they are among the next :data:`PAGE` of their queue; then the finished ones, latest first;
+            last those that are planned for later. Where finished ones are not wanted, all that wait go by queue. Each of these
+            parts goes pool by pool.
         """
         runs: dict[str, Run] = {}
         skip, taken = offset, 0
         async for section in self._sections(pools, wanted):
-            whole = section.exact and section.until == float("inf") and wanted.is_all_of(section.states)
+            whole = section.exact and wanted.is_all_of(section.states)
             start = 0
             if whole and skip:
                 size = await self._size(section)
@@ -117,38 +132,70 @@ class RunStore:
                 break
         return list(runs.values())
 
-    async def _sections(self, pools: Sequence[Pool], wanted: RunFilter) -> AsyncIterator[Section]:
-        until = float("inf")
-        if wanted.only_late:
-            until = await self._now_ms() - LATE_AFTER_SECONDS * 1000
-        if wanted.deployment is not None:
-            for partition in sorted({self._partition(pool.name) for pool in pools}):
-                for family, states in (("deployment_in_flight", IN_FLIGHT), ("deployment_waiting", _WAITS)):
-                    if wanted.may_match(states):
-                        name = keys.key(partition, family, wanted.deployment)
-                        before = until if states is _WAITS else float("inf")
-                        yield Section(name, states, wanted.pool is None, states is IN_FLIGHT, before)
-        for pool in pools:
-            partition = self._partition(pool.name)
-            if wanted.deployment is None:
-                async for section in self._of_pool(partition, pool, wanted, until):
-                    yield section
-            if wanted.may_match(TERMINAL):
-                name = keys.key(partition, "pool_finished", pool.id)
-                yield Section(name, TERMINAL, wanted.deployment is None and wanted.queue is None, latest_first=True)
+    async def count_planned(self, pools: Sequence[Pool], wanted: RunFilter) -> int | None:
+        """How many of the wanted runs that wait are due later than now; None where only reading all of them would tell."""
+        waits = [section async for section in self._waits(pools, wanted)]
+        if not wanted.is_all_of(_WAITS) or not all(section.exact for section in waits):
+            return None
+        now_ms = await self._now_ms()
+        return sum([await self._size(section._replace(after=now_ms)) for section in waits])
 
-    async def _of_pool(self, partition: int, pool: Pool, wanted: RunFilter, until: float) -> AsyncIterator[Section]:
-        queues = [queue for queue in pool.queues if wanted.queue in (None, queue.name)]
+    async def _sections(self, pools: Sequence[Pool], wanted: RunFilter) -> AsyncIterator[Section]:
         if wanted.may_match(IN_FLIGHT):
-            held = (
-                [("pool_in_flight", pool.id)] if wanted.queue is None else [("queue_in_flight", q.id) for q in queues]
-            )
+            for section in self._in_flight(pools, wanted):
+                yield section
+        waits = [section async for section in self._waits(pools, wanted)] if wanted.may_match(_WAITS) else []
+        now_ms = await self._now_ms() if waits else 0
+        if wanted.only_late:
+            waits = [section._replace(until=now_ms - LATE_AFTER_SECONDS * 1000) for section in waits]
+        parted = wanted.may_match(TERMINAL) and not wanted.only_late
+        for section in waits:
+            yield section._replace(until=now_ms) if parted else section
+        planned: list[Section] = []
+        for section in waits if parted else []:
+            retried, *others = await self._parted(section._replace(after=now_ms))
+            yield retried
+            planned += others
+        if not wanted.may_match(TERMINAL):
+            return
+        for pool in pools:
+            name = keys.key(self._partition(pool.name), "pool_finished", pool.id)
+            yield Section(name, TERMINAL, wanted.deployment is None and wanted.queue is None, latest_first=True)
+        for section in planned:
+            yield section
+
+    def _in_flight(self, pools: Sequence[Pool], wanted: RunFilter) -> Iterator[Section]:
+        if wanted.deployment is not None:
+            for partition in self._partitions_of(pools):
+                name = keys.key(partition, "deployment_in_flight", wanted.deployment)
+                yield Section(name, IN_FLIGHT, wanted.pool is None and wanted.queue is None, latest_first=True)
+            return
+        for pool in pools:
+            held = [("pool_in_flight", pool.id)]
+            if wanted.queue is not None:
+                held = [("queue_in_flight", queue.id) for queue in pool.queues if queue.name == wanted.queue]
             for family, ident in held:
-                yield Section(keys.key(partition, family, ident), IN_FLIGHT, latest_first=True)
-        if wanted.may_match(_WAITS):
-            for queue in queues:
-                for name in await self.waiting_sets(partition, queue.id):
-                    yield Section(name, _WAITS, until=until)
+                yield Section(keys.key(self._partition(pool.name), family, ident), IN_FLIGHT, latest_first=True)
+
+    async def _waits(self, pools: Sequence[Pool], wanted: RunFilter) -> AsyncIterator[Section]:
+        if wanted.deployment is not None:
+            exact = wanted.pool is None and wanted.queue is None
+            for partition in self._partitions_of(pools):
+                yield Section(keys.key(partition, "deployment_waiting", wanted.deployment), _WAITS, exact)
+            return
+        for pool in pools:
+            for queue in pool.queues:
+                if wanted.queue in (None, queue.name):
+                    for name in await self.waiting_sets(self._partition(pool.name), queue.id):
+                        yield Section(name, _WAITS)
+
+    async def _parted(self, planned: Section) -> list[Section]:
+        """Part what is planned for later: first what waits for its next attempt, then the rest."""
+        ids = await self._range(planned, 0, PAGE)
+        labels = await self._each(ids, "label")
+        retried = tuple(run_id for run_id in ids if labels[run_id] == RETRIED)
+        others = tuple(run_id for run_id in ids if labels[run_id] != RETRIED)
+        return [planned._replace(ids=retried), planned._replace(ids=others), planned._replace(passed=len(ids))]
 
     @needs_redis
     async def waiting_sets(self, partition: int, queue_id: str) -> list[str]:
@@ -159,20 +206,43 @@ class RunStore:
 
     @needs_redis
     async def _size(self, section: Section) -> int:
-        return int(await self._client.zcard(section.name))
+        if section.ids is not None:
+            return len(section.ids)
+        size = (
+            self._client.zcount(section.name, *section.scores) if section.scores else self._client.zcard(section.name)
+        )
+        return max(int(await size) - section.passed, 0)
 
     @needs_redis
     async def _range(self, section: Section, start: int, count: int) -> list[str]:
+        if section.ids is not None:
+            return list(section.ids[start : start + count])
+        start += section.passed
         members: Any
-        if section.until == float("inf"):
-            members = await self._client.zrange(section.name, start, start + count - 1, desc=section.latest_first)
+        if section.scores:
+            members = await self._client.zrangebyscore(section.name, *section.scores, start=start, num=count)
         else:
-            members = await self._client.zrangebyscore(section.name, "-inf", section.until, start=start, num=count)
+            members = await self._client.zrange(section.name, start, start + count - 1, desc=section.latest_first)
         return [member.decode() for member in members]
+
+    @needs_redis
+    async def _each(self, run_ids: Sequence[str], field: str) -> dict[str, bytes | None]:
+        """One field of each of the runs."""
+        found: dict[str, bytes | None] = {}
+        for start in range(0, len(run_ids), PAGE):
+            page = run_ids[start : start + PAGE]
+            pipe = self._client.pipeline(transaction=False)
+            for run_id in page:
+                pipe.hget(keys.key(keys.partition_of_run(run_id), "run", run_id), field)
+            found.update(zip(page, await pipe.execute(), strict=True))
+        return found
 
     @needs_redis
     async def _now_ms(self) -> int:
         return await redis_now_ms(self._client)
+
+    def _partitions_of(self, pools: Iterable[Pool]) -> list[int]:
+        return sorted({self._partition(pool.name) for pool in pools})
 
     def _partition(self, pool_name: str) -> int:
         return keys.partition_of_pool(pool_name, self._partitions)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
@@ -70,6 +70,13 @@ class NewRun:
     idempotency_key: str | None = None
     retries: int = 0
     retry_delay_seconds: float = 0
+
+
+class Submitted(NamedTuple):
+    """What became of a run that was submitted: its id, and whether it is new; one with a known idempotency key is not."""
+
+    id: str
+    created: bool
 
 
 def make_name() -> str:

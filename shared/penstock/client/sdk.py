@@ -108,12 +108,15 @@ class Penstock(Explaining):
             ) from problem
         return await self._existing(run_ids)
 
-    async def logs(self, run_id: str, *, follow: bool = False) -> AsyncGenerator[LogLine, None]:
+    async def logs(
+        self, run_id: str, *, follow: bool = False, tail: int | None = None
+    ) -> AsyncGenerator[LogLine, None]:
         """Read what a run printed, oldest line first.
 
         Args:
             run_id: whose output.
             follow: go on until the run has ended instead of stopping at what is kept now.
+            tail: begin with the last so many of the lines kept now; None with the first one.
 
         Yields:
             Line by line. Nothing when the run has printed nothing, or so long ago that it is not kept any more.
@@ -121,9 +124,13 @@ class Penstock(Explaining):
         await self._existing([run_id])
         ended = asyncio.create_task(self.wait_for_runs([run_id])) if follow else None
         try:
-            async with aclosing(RunOutput(self._client, run_id).read(ended)) as lines:
-                async for line in lines:
-                    yield line
+            output = RunOutput(self._client, run_id)
+            for line in await output.tail(tail) if tail is not None else []:
+                yield line
+            if tail is None or follow:
+                async with aclosing(output.read(ended)) as lines:
+                    async for line in lines:
+                        yield line
             if ended:
                 ended.result()
         finally:

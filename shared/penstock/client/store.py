@@ -89,8 +89,10 @@ class Store:
             ident = keys.worker_ident(pool.id, name.decode())
             pipe.hgetall(keys.key(partition, "worker", ident))
             pipe.scard(keys.key(partition, "slots_in_flight", ident))
-        answers = await pipe.execute()
-        return [to_worker(pool.name, fields, used) for fields, used in _pairs(answers) if fields]
+        pipe.time()
+        *answers, (seconds, _) = await pipe.execute()
+        now_ms = int(seconds) * 1000
+        return [to_worker(pool.name, fields, used, now_ms) for fields, used in _pairs(answers) if fields]
 
     def _partition(self, pool_name: str) -> int:
         return keys.partition_of_pool(pool_name, self._partitions)

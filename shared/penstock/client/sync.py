@@ -95,12 +95,14 @@ class Penstock(Face[AsyncPenstock]):
     update_schedule = blocking(AsyncPenstock.update_schedule)
     delete_schedule = blocking(AsyncPenstock.delete_schedule)
     run_deployment = blocking(AsyncPenstock.run_deployment)
+    submit_deployment = blocking(AsyncPenstock.submit_deployment)
 
     # Runs
 
     submit_runs = blocking(AsyncPenstock.submit_runs)
     read_run = blocking(AsyncPenstock.read_run)
     read_runs = blocking(AsyncPenstock.read_runs)
+    count_planned = blocking(AsyncPenstock.count_planned)
     cancel_runs = blocking(AsyncPenstock.cancel_runs)
     delete_runs = blocking(AsyncPenstock.delete_runs)
     retry_run = blocking(AsyncPenstock.retry_run)
@@ -118,4 +120,6 @@ class Penstock(Face[AsyncPenstock]):
     read_worker = blocking(AsyncPenstock.read_worker)
     read_workers = blocking(AsyncPenstock.read_workers)
     read_held = blocking(AsyncPenstock.read_held)
+    drain_worker = blocking(AsyncPenstock.drain_worker)
+    wait_for_worker_end = blocking(AsyncPenstock.wait_for_worker_end)
     events = iterating(AsyncPenstock.events)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import aclosing
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from penstock.bus.connection import redis_now_ms
-from penstock.client.admin import Administration
+from penstock.client.admin import Administration, checked
+from penstock.client.events import EventStream
 from penstock.client.outage import needs_redis
 from penstock.client.run_store import RunStore
 from penstock.client.waiting import describe, in_order
 from penstock.client.waiting_store import WaitingStore
 from penstock.client.wording import did_you_mean
-from penstock.errors import NotFound
+from penstock.contracts.results import Draining
+from penstock.contracts.workers import DrainWorker
+from penstock.errors import CursorExpired, NotFound
+from penstock.keys import partition_of_pool
+from penstock.streams import DISPATCH
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,7 +134,70 @@ class Watching(Administration):
                 held.update(((name, worker), of_one) for worker, of_one in zip(theirs, runs, strict=True))
         return [held.get((worker.pool, worker.name), []) for worker in workers]
 
+    async def drain_worker(self, pool: str, name: str, deadline_seconds: float | None = None) -> Draining:
+        """Have a worker, wherever it runs, take nothing new, finish what it holds and end.
+
+        Once this has returned nothing more is assigned to it, even if it never reads that. Said again it moves the deadline.
+
+        Args:
+            pool: whose.
+            name: the worker's.
+            deadline_seconds: how long its runs may go on, 0 to a day; then the pool's policy for lost workers decides what
+                becomes of them. None leaves that to the worker (its ``PENSTOCK_WORKER_DRAIN_SECONDS``).
+
+        Returns:
+            The life of the worker that is meant, and how many runs it holds.
+
+        Raises:
+            NotFound: no such worker is ONLINE.
+        """
+        command = checked(lambda: DrainWorker(pool=pool, worker=name, deadline_seconds=deadline_seconds))
+        try:
+            return Draining.model_validate(await self._command(command, stream=DISPATCH))
+        except NotFound as problem:
+            worker = await self.read_worker(pool, name)
+            if worker.status == "ONLINE":
+                raise
+            raise NotFound(f"worker '{name}' of work pool '{pool}' is OFFLINE", problem.hint) from problem
+
+    async def wait_for_worker_end(self, pool: str, name: str, boot_id: str, timeout: float | None = None) -> None:  # noqa: ASYNC109 - the caller's budget
+        """Wait until a life of a worker is over; woken by the event stream, never by a timer.
+
+        Args:
+            pool: whose.
+            name: the worker's.
+            boot_id: its life, as :meth:`drain_worker` answered it.
+            timeout: seconds; None waits for ever.
+
+        Raises:
+            TimeoutError: it still lives.
+        """
+        partition = partition_of_pool(pool, self._partitions)
+        async with asyncio.timeout(timeout):
+            while True:
+                stream = EventStream(self._client, [partition], ["penstock.worker.offline", "prefect.worker.started"])
+                # First the position, then the look: an end in between is seen by both rather than by neither.
+                await stream.start(None)
+                try:
+                    async with aclosing(stream.read(follow=True)) as events:
+                        if not await self._lives(pool, name, boot_id):
+                            return
+                        async for _, event in events:
+                            mine = event.resource.get("prefect.resource.name") == name
+                            if mine and not await self._lives(pool, name, boot_id):
+                                return
+                except CursorExpired:
+                    # Overtaken by trimming: a fresh look at the state is as good as the events missed.
+                    continue
+
     # Inside
+
+    async def _lives(self, pool: str, name: str, boot_id: str) -> bool:
+        try:
+            worker = await self.read_worker(pool, name)
+        except NotFound:
+            return False
+        return worker.status == "ONLINE" and worker.boot_id == boot_id
 
     @cached_property
     def _runs(self) -> RunStore:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
     from pydantic import ValidationError
 
+    from penstock.contracts.deployments import ScheduleSpec
+
 CLOSE_ENOUGH: Final = 0.6
 """Similarity (difflib's ratio) from which a name is offered instead of a mistyped one."""
 _BY_VALIDATORS: Final = "Value error, "
@@ -24,6 +26,13 @@ def why(problem: ValidationError) -> str:
         # Our own validators name the value themselves; pydantic's texts need the field in front.
         parts.append(text if error["type"] == "value_error" or not place else f"{place}: {text}")
     return "; ".join(dict.fromkeys(parts))
+
+
+def schedule_name(schedule: ScheduleSpec, number: int) -> str:
+    """Name a schedule that may not be stored yet: by its slug, or by its place in the list and when it fires."""
+    from penstock.schedules import describe  # noqa: PLC0415 - only errors need it, and its libraries are large
+
+    return f"schedule '{schedule.slug}'" if schedule.slug else f"schedule {number} ({describe(schedule)})"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

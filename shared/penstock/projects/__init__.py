@@ -10,5 +10,6 @@
 * :mod:`~penstock.projects.inspection`: an entrypoint looked at by a process of its own, which runs ``signature_process.py``;
 * :mod:`~penstock.projects.fitting`: parameters against what a function takes;
 * :mod:`~penstock.projects.preparation`: a draft and what was found, checked and made into a definition;
-* :mod:`~penstock.projects.sending`: definitions into an installation, all or none.
+* :mod:`~penstock.projects.sending`: definitions into an installation, all or none;
+* :mod:`~penstock.projects.changes`: what deploying again has changed, in words.
 """

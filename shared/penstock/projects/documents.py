@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import re
 from typing import Any, Final
 
 import yaml
@@ -18,6 +19,7 @@ MAX_VALUES: Final = 50_000
 """Values after every alias has been replaced by what it stands for: an alias of aliases of aliases can stand for billions."""
 MAX_DEPTH: Final = 64
 _MAX_INTEGER: Final = 2**63
+_UNQUOTED_CRON: Final = re.compile(r"\bcron\s*:\s*([*@][^#}]*)")
 _TAG: Final = "tag:yaml.org,2002:"
 _MERGE: Final = f"{_TAG}merge"
 _PLAIN: Final = {f"{_TAG}{kind}" for kind in ("str", "null", "bool", "int", "float", "timestamp", "value")}
@@ -68,7 +70,7 @@ def read_document(name: str, data: bytes) -> Document:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as problem:
-        raise _unreadable(name, problem) from problem
+        raise _unreadable(name, text, problem) from problem
     except yaml.reader.ReaderError as problem:
         line = text.count("\n", 0, problem.position) + 1
         raise Invalid(f"{name}:{line}: a character that YAML does not allow ({problem.character!r})") from problem
@@ -77,9 +79,14 @@ def read_document(name: str, data: bytes) -> Document:
     return _Builder(name).document(root)
 
 
-def _unreadable(name: str, problem: yaml.MarkedYAMLError) -> Invalid:
+def _unreadable(name: str, text: str, problem: yaml.MarkedYAMLError) -> Invalid:
     mark = problem.problem_mark or problem.context_mark
     why = problem.problem or problem.context or "it is no YAML"
+    lines = text.splitlines()
+    if mark and mark.line < len(lines) and (found := _UNQUOTED_CRON.search(lines[mark.line])):
+        # YAML takes the star for an alias and keeps the at sign for itself.
+        cron = found.group(1).strip()
+        return Invalid(f"{name}:{mark.line + 1}: the cron {cron} has to be quoted", f"write cron: '{cron}'")
     hint = "indent with spaces" if "\\t" in why else ""
     return Invalid(f"{name}:{mark.line + 1 if mark else 1}: {'a tab where none may be' if hint else why}", hint)
 

@@ -11,8 +11,8 @@ from penstock.errors import Invalid, NotFound, Refused
 from penstock.projects.documents import MAX_BYTES, read_document
 from penstock.projects.drafts import DEFAULT_NAME, FILES, Draft, absolute
 from penstock.projects.placeholders import filled
-from penstock.projects.sections import Section
-from penstock.projects.timing import schedules_of
+from penstock.projects.sections import Findings, Section, together
+from penstock.projects.timing import KINDS, schedules_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +34,20 @@ _DEPLOYMENT_UNSUPPORTED: Final = (
     *("build", "push", "triggers", "sla", "version_type", "path", "storage", "infrastructure", "infra_overrides"),
     *("docker_image", "image", "is_schedule_active", "parameter_openapi_schema", "flow_id", "branch", "labels"),
 )
+_WORK_POOL: Final = "work_pool: {name: ...}"
+_WORK_QUEUE: Final = "work_pool: {name: ..., work_queue_name: ...}"
+_MEANT: Final = {
+    **{kind: f"schedules: [{{{kind}: ...}}]" for kind in KINDS},
+    **{key: f"schedules: [{{cron: ..., {key}: ...}}]" for key in ("timezone", "catch_up", "anchor_date", "slug")},
+    **dict.fromkeys(("pool", "work_pool_name"), _WORK_POOL),
+    **dict.fromkeys(("queue", "work_queue", "work_queue_name"), _WORK_QUEUE),
+    **dict.fromkeys(("job_variables", "env"), "work_pool: {name: ..., job_variables: ...}"),
+    "flow": "flow_name: ...",
+    "collision_strategy": "concurrency_limit: {limit: ..., collision_strategy: ...}",
+}
+"""What somebody wanted who wrote this key of a deployment."""
+_MEANT_AT_TOP: Final = {"deployment": "deployments: with a list below it"}
+_MEANT_IN_POOL: Final = {"queue": "work_queue_name: ...", "env": "job_variables: {env: ...}"}
 _POOL: Final = ("name", "work_queue_name", "job_variables")
 _LIMIT: Final = ("limit", "collision_strategy")
 _LIMIT_UNSUPPORTED: Final = ("grace_period_seconds",)
@@ -49,7 +63,8 @@ class Project:
         file: its name.
         drafts: its deployments, in its order.
         warnings: of each deployment, and of the file itself (key -1).
-        problems: what is wrong with a deployment; it does not keep anybody from deploying another one.
+        problems: what is wrong with a deployment, which does not keep anybody from deploying another one; or with the
+            file itself (key -1), which does.
     """
 
     file: str
@@ -69,9 +84,11 @@ class Project:
             Invalid: there are several; the message lists them. Or one that is chosen is wrong; names file and line.
         """
         chosen = self._chosen(name, everything=everything)
-        for number, _ in chosen:
-            if number in self.problems:
-                raise self.problems[number]
+        faults = [
+            self.problems[number] for number in (-1, *(number for number, _ in chosen)) if number in self.problems
+        ]
+        if faults:
+            raise together(faults)
         return chosen
 
     def _chosen(self, name: str | None, *, everything: bool) -> list[tuple[int, Draft]]:
@@ -126,20 +143,28 @@ def read_project(path: Path, environment: Mapping[str, str], now: datetime) -> P
     document = read_document(path.name, data)
     top = Section(document, (), {} if document.value is None else document.value)
     project = Project(path.name)
-    own = project.warnings.setdefault(-1, [])
-    own.extend(top.review(_TOP, _TOP_UNSUPPORTED))
-    directory, base = _pull(top, own), absolute(path.parent)
+    # Prefect reads more than anybody can list here; a file of Penstock's own with a key it does not know has a typing error.
+    strict = not path.name.startswith("prefect")
+    own = Findings(strict)
+    top.review(own, _TOP, _TOP_UNSUPPORTED, _MEANT_AT_TOP)
+    project.warnings[-1] = own.warnings
+    directory, base = _pull(top, own.warnings), absolute(path.parent)
+    if own.faults:
+        project.problems[-1] = together(own.faults)
     for number, section in enumerate(top.sections("deployments") or ()):
-        warnings = project.warnings.setdefault(number, [])
-        warnings.extend(section.review(_DEPLOYMENT, _DEPLOYMENT_UNSUPPORTED))
+        findings = Findings(strict)
+        section.review(findings, _DEPLOYMENT, _DEPLOYMENT_UNSUPPORTED, _MEANT)
+        project.warnings[number] = findings.warnings
         wanted = {key: value for key, value in section.values.items() if key in _DEPLOYMENT}
         try:
-            values = filled(document, wanted, section.place, environment, warnings)
-            draft = _draft(Section(document, section.place, values), base, directory, now, warnings)
+            values = filled(document, wanted, section.place, environment, findings.warnings)
+            draft = _draft(Section(document, section.place, values), base, directory, now, findings)
         except Refused as problem:
-            project.problems[number] = problem
+            findings.faults.append(problem)
             name, flow = _plain(section, "name"), _plain(section, "flow_name")
             draft = Draft(project=base, where=section.at(), name=name, flow=flow)
+        if findings.faults:
+            project.problems[number] = together(findings.faults)
         project.drafts.append(draft)
     return project
 
@@ -150,12 +175,12 @@ def _plain(section: Section, key: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _draft(section: Section, project: Path, directory: str | None, now: datetime, warnings: list[str]) -> Draft:
-    pool = section.section("work_pool")
-    warnings.extend(pool.review(_POOL, ()))
-    limit, strategy = _limit(section, warnings)
+def _draft(section: Section, project: Path, directory: str | None, now: datetime, findings: Findings) -> Draft:
+    pool = _work_pool(section)
+    pool.review(findings, _POOL, meanings=_MEANT_IN_POOL)
+    limit, strategy = _limit(section, findings)
     if "pull" in section.values:
-        directory = _pull(section, warnings)
+        directory = _pull(section, findings.warnings)
     enforce, delay = section.boolean("enforce_parameter_schema"), section.number("retry_delay_seconds")
     entrypoint, command = section.text("entrypoint"), _command(section)
     if (entrypoint is None) == (command is None):
@@ -172,7 +197,7 @@ def _draft(section: Section, project: Path, directory: str | None, now: datetime
         queue=pool.text("work_queue_name"),
         job_variables=pool.mapping("job_variables") or {},
         parameters=section.mapping("parameters") or {},
-        schedules=schedules_of(section, now, warnings),
+        schedules=schedules_of(section, now, findings),
         tags=section.texts("tags"),
         description=section.text("description"),
         version=section.text("version"),
@@ -185,17 +210,25 @@ def _draft(section: Section, project: Path, directory: str | None, now: datetime
     )
 
 
+def _work_pool(section: Section) -> Section:
+    try:
+        return section.section("work_pool")
+    except Invalid as problem:
+        name = _plain(section, "work_pool")
+        raise Invalid(problem.message, "" if name is None else f"write work_pool: {{name: {name}}}") from problem
+
+
 def _command(section: Section) -> list[str] | str | None:
     if isinstance(section.values.get("command"), list):
         return section.texts("command")
     return section.text("command")
 
 
-def _limit(section: Section, warnings: list[str]) -> tuple[int | None, Any]:
+def _limit(section: Section, findings: Findings) -> tuple[int | None, Any]:
     if not isinstance(section.values.get("concurrency_limit"), dict):
         return section.integer("concurrency_limit"), None
     inside = section.section("concurrency_limit")
-    warnings.extend(inside.review(_LIMIT, _LIMIT_UNSUPPORTED))
+    inside.review(findings, _LIMIT, _LIMIT_UNSUPPORTED)
     strategy = inside.text("collision_strategy")
     if strategy is not None and strategy.lower() not in STRATEGIES:
         known = ", ".join(each.upper() for each in STRATEGIES)

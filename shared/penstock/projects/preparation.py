@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.client.admin import checked
 from penstock.client.parameters import ensure_parameters
+from penstock.client.wording import schedule_name
 from penstock.contracts.deployments import CreateDeployment
 from penstock.contracts.queues import DEFAULT_QUEUE
 from penstock.errors import Conflict, Invalid, Refused, refusal
@@ -46,15 +47,21 @@ class Prepared:
         """The pool that was named; None takes the default one."""
         return self.draft.pool
 
-    def ensure_schedules(self, schedules: Sequence[ScheduleSpec]) -> None:
+    def ensure_schedules(self, schedules: Sequence[ScheduleSpec], *, paused: bool = True) -> None:
         """Refuse schedules all runs of which would fail.
+
+        Args:
+            schedules: all of the deployment.
+            paused: look at those that are paused, too.
 
         Raises:
             Invalid: a required parameter has no value, or a schedule's own parameters do not fit.
         """
         for number, schedule in enumerate(schedules, 1):
+            if not (paused or schedule.active):
+                continue
             given = {**self.definition["parameters"], **schedule.parameters}
-            which = f"schedule '{schedule.slug or number}'"
+            which = schedule_name(schedule, number)
             missing = [name for name in (self.outline or {}).get("required", ()) if name not in given]
             if missing:
                 names = ", ".join(f"'{name}'" for name in missing)

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from penstock.client.wording import did_you_mean
-from penstock.errors import Invalid
+from penstock.errors import Invalid, Refused, refusal
 from penstock.templates.json_values import kind_of
 from penstock.templates.problems import printable, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Mapping, Sequence
 
     from penstock.projects.documents import Document, Place
+
+
+@dataclass(slots=True)
+class Findings:
+    """What somebody should know of a part of a file.
+
+    Attributes:
+        strict: a key that nobody knows is a fault rather than a warning.
+        warnings: it works, but not as one may think.
+        faults: it cannot be used as it is.
+    """
+
+    strict: bool = False
+    warnings: list[str] = field(default_factory=list)
+    faults: list[Refused] = field(default_factory=list)
 
 
 class Section:
@@ -50,22 +67,34 @@ class Section:
         """Spell a key with what it is in: ``deployments[0].work_pool``."""
         return spelled(self.place if key is None else (*self.place, key))
 
-    def review(self, known: Collection[str], unsupported: Collection[str]) -> Iterator[str]:
+    def review(
+        self,
+        findings: Findings,
+        known: Collection[str],
+        unsupported: Collection[str] = (),
+        meanings: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """Name the keys that mean nothing here.
 
         Args:
+            findings: gets what is found.
             known: keys that are read.
             unsupported: keys that mean something to Prefect; they are passed over in silence where they say nothing.
+            meanings: how that is written here which somebody expects below an unknown key.
         """
         for key, value in self.values.items():
             if key in known or (key in unsupported and value in (None, [], {})):
                 continue
             told = f"{self.at(key)}: '{self.spelled(key)}'"
             if key in unsupported:
-                yield f"{told} is Prefect's; Penstock does not support it and goes on without"
+                findings.warnings.append(f"{told} is Prefect's; Penstock does not support it and goes on without")
+                continue
+            meant = f"write {meanings[key]}" if key in meanings else did_you_mean(key, known)
+            more = f"; {meant}" if meant else ""
+            if findings.strict:
+                findings.faults.append(Invalid(f"{told} is unknown{more}"))
             else:
-                meant = did_you_mean(key, known)
-                yield f"{told} is unknown and ignored" + (f"; {meant}" if meant else "")
+                findings.warnings.append(f"{told} is unknown and ignored{more}")
 
     def text(self, key: str) -> str | None:
         """A text; a number or a date is taken as it was typed."""
@@ -137,6 +166,12 @@ class Section:
 
     def _kind(self, key: str, wanted: str) -> Invalid:
         return self.wrong(f"'{self.spelled(key)}' has to be {wanted}, this is {kind_of(self.values[key])}", key)
+
+
+def together(faults: Sequence[Refused]) -> Refused:
+    """Make one error of some, a line each; it has the code of the last one."""
+    hints = dict.fromkeys(fault.hint for fault in faults if fault.hint)
+    return refusal(faults[-1].code, "\n".join(fault.message for fault in faults), "; ".join(hints))
 
 
 def spelled(place: Place) -> str:

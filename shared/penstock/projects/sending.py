@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from penstock.client.pool_notes import new_queue, unknown_variables
 from penstock.client.wording import did_you_mean
 from penstock.errors import Invalid, NotFound
 
@@ -26,14 +27,43 @@ class Deployed:
     """One deployment as it is now.
 
     Attributes:
-        outcome: what became of it.
-        pool: where its runs go.
+        before: as it was; None when it is new.
+        pool: where its runs go, as it was before.
     """
 
     deployment: Deployment
-    outcome: Outcome
+    before: Deployment | None
     pool: Pool
     prepared: Prepared
+
+    @property
+    def outcome(self) -> Outcome:
+        """What became of it."""
+        if self.before is None:
+            return "created"
+        same = self.before.model_dump(exclude=_BOOKKEEPING) == self.deployment.model_dump(exclude=_BOOKKEEPING)
+        return "unchanged" if same else "updated"
+
+    def changes(self) -> list[str]:
+        """What is another than it was, see :func:`~penstock.projects.changes.differences`."""
+        if self.before is None:
+            return []
+        from penstock.projects.changes import differences  # noqa: PLC0415 - a new deployment needs no schedule library
+
+        return differences(self.before, self.deployment)
+
+    def warnings(self) -> list[str]:
+        """What its author may not have meant: code from somewhere else, job variables nobody reads."""
+        found = unknown_variables(self.pool, self.deployment.job_variables)
+        if self.before is not None:
+            from penstock.projects.changes import other_code  # noqa: PLC0415 - the same
+
+            found.insert(0, other_code(self.before, self.deployment))
+        return [self.prepared.draft.told(one) for one in found if one]
+
+    def notes(self) -> list[str]:
+        """What was made besides: a queue that did not exist."""
+        return new_queue(self.pool, self.deployment.queue)
 
 
 async def send(
@@ -58,12 +88,12 @@ async def send(
         _check_job_variables(one, pool)
         existing = await _existing(penstock, one.name)
         if existing is not None and one.definition["schedules"] is None:
-            one.ensure_schedules([schedule for schedule in existing.schedules if schedule.active])
+            one.ensure_schedules(existing.schedules, paused=False)
         checked.append((one, pool, existing))
     deployed = []
     for one, pool, existing in checked:
         now = await penstock.create_deployment(one.name, pool=pool.name, overwrite=True, **one.definition)
-        deployed.append(Deployed(now, _outcome(existing, now), pool, one))
+        deployed.append(Deployed(now, existing, pool, one))
     return deployed
 
 
@@ -98,10 +128,3 @@ async def _existing(penstock: Penstock, name: str) -> Deployment | None:
         return await penstock.read_deployment(name)
     except NotFound:
         return None
-
-
-def _outcome(before: Deployment | None, now: Deployment) -> Outcome:
-    if before is None:
-        return "created"
-    same = before.model_dump(exclude=_BOOKKEEPING) == now.model_dump(exclude=_BOOKKEEPING)
-    return "unchanged" if same else "updated"

@@ -7,15 +7,16 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
-from penstock.cli.times import parse_duration
 from penstock.client.admin import checked
+from penstock.client.wording import did_you_mean
 from penstock.contracts.deployments import ScheduleSpec, check_timezone
+from penstock.durations import parse_duration
 from penstock.errors import Invalid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from penstock.projects.sections import Section
+    from penstock.projects.sections import Findings, Section
 
 KINDS: Final = ("cron", "interval", "rrule")
 KNOWN: Final = (*KINDS, "anchor_date", "timezone", "active", "parameters", "slug", "catch_up")
@@ -68,13 +69,13 @@ def ensure(spec: ScheduleSpec, now: datetime) -> None:
     check(spec, now)
 
 
-def schedules_of(section: Section, now: datetime, warnings: list[str]) -> list[ScheduleSpec] | None:
+def schedules_of(section: Section, now: datetime, findings: Findings) -> list[ScheduleSpec] | None:
     """Read the schedules of a deployment in a project file: a list at ``schedules``, or one at ``schedule``.
 
     Args:
         section: the deployment.
         now: what "never fires" is judged by.
-        warnings: gets a line for each key that means nothing.
+        findings: gets each key that means nothing.
 
     Returns:
         None when neither key says anything: an existing deployment keeps its schedules.
@@ -92,15 +93,15 @@ def schedules_of(section: Section, now: datetime, warnings: list[str]) -> list[S
         found = [section.section("schedule")]
     if found is None:
         return None
-    return [_schedule(one, now, warnings) for one in found]
+    return [_schedule(one, now, findings) for one in found]
 
 
-def _schedule(section: Section, now: datetime, warnings: list[str]) -> ScheduleSpec:
+def _schedule(section: Section, now: datetime, findings: Findings) -> ScheduleSpec:
     unsupported = [key for key in UNSUPPORTED if not (key == "day_or" and section.values.get(key) is True)]
-    warnings.extend(section.review([*KNOWN, *(key for key in UNSUPPORTED if key not in unsupported)], unsupported))
+    section.review(findings, [*KNOWN, *(key for key in UNSUPPORTED if key not in unsupported)], unsupported)
     given = [key for key in KINDS if section.values.get(key) is not None]
     if len(given) != 1:
-        told = " and ".join(given) if given else "none of them"
+        told = " and ".join(given) or ", ".join(["none of them", *_mistyped(section)])
         raise section.wrong(f"a schedule has exactly one of cron, interval and rrule; this one has {told}")
     try:
         spec = checked(lambda: ScheduleSpec(**dict(_fields(section))))
@@ -112,6 +113,14 @@ def _schedule(section: Section, now: datetime, warnings: list[str]) -> ScheduleS
             raise
         raise section.wrong(problem.message, given[0], problem.hint) from problem
     return spec
+
+
+def _mistyped(section: Section) -> Iterator[str]:
+    """Name the keys that are none, with what was meant."""
+    for key in section.values:
+        if key not in (*KNOWN, *UNSUPPORTED):
+            meant = did_you_mean(key, KINDS)
+            yield f"but '{key}'" + (f" ({meant})" if meant else "")
 
 
 def _fields(section: Section) -> Iterator[tuple[str, Any]]:

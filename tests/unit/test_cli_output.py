@@ -1,0 +1,60 @@
+"""Tables for people: nothing that is pasted is broken, and nothing is explained that is not there."""
+
+from __future__ import annotations
+
+import pytest
+
+from penstock.cli.output import print_table
+
+ID = "0198c0de-0000-7000-8000-000000000000"
+COLUMNS = ["ID", "Name", "Queue", "Rule"]
+ROW = [ID, "brave heron", "default", "FREQ=MONTHLY;BYDAY=-1FR"]
+FITS = 90
+"""Columns of the whole table."""
+
+
+def heads(printed: str) -> list[str]:
+    return [cell.strip() for cell in printed.splitlines()[2].strip("┃").split("┃")]
+
+
+@pytest.mark.parametrize("width", [30, 60, 80, 200])
+def test_ids_and_what_has_to_stay_whole_are_never_broken(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    print_table("T", COLUMNS, [ROW], optional=["Queue"], whole=["Rule"])
+
+    printed = capsys.readouterr().out
+    assert ID in printed
+    assert "FREQ=MONTHLY;BYDAY=-1FR" in printed
+    assert "…" not in printed
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [(FITS, COLUMNS), (FITS - 1, ["ID", "Name", "Queue"]), (60, ["ID", "Name"]), (30, ["ID", "Name"])],
+)
+def test_columns_are_left_out_in_their_order_only_until_the_rest_fits(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int, shown: list[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    print_table("T", COLUMNS, [ROW], optional=["Rule", "Queue"])
+
+    printed = capsys.readouterr().out
+    assert heads(printed) == shown
+    assert max(len(line) for line in printed.splitlines()) <= max(width, 55)
+
+
+def test_a_mark_is_explained_where_it_is_used(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("low (**)", "low"):
+        print_table("T", ["Name", "ID"], [[name, ID]], "(**) denotes a paused queue")
+
+        assert ("denotes a paused queue" in capsys.readouterr().out) == ("(**)" in name)
+
+
+def test_instead_of_an_empty_table_something_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table("T", COLUMNS, [], empty="Nothing matches")
+    assert capsys.readouterr().out == "Nothing matches\n"
+
+    print_table("T", COLUMNS, [])
+    assert heads(capsys.readouterr().out) == COLUMNS
