@@ -10,30 +10,19 @@ import signal
 import subprocess
 import sys
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from typer.testing import CliRunner
 
 from penstock import __version__, keys
 from penstock.bus.connection import connect
-from penstock.cli.app import app
-from tests.installation import installation
+from tests.command_line import DONE, REFUSED, UNAVAILABLE, USAGE, new_pool, rows, typing_commands
 from tests.support import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    Command = Callable[..., Any]
-
-DONE, REFUSED, USAGE, UNAVAILABLE = 0, 1, 2, 3
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with installation(tmp_path_factory.mktemp("installation")) as url:
-        yield url
+    from tests.command_line import Command
 
 
 @pytest.fixture
@@ -41,26 +30,12 @@ def penstock(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Comma
     """Run one command in this process; its output and its errors are kept apart."""
     monkeypatch.setenv("PENSTOCK_REDIS_URL", url)
     monkeypatch.chdir(tmp_path)
-    runner = CliRunner()
-
-    def run(*arguments: str, code: int = DONE) -> Any:
-        result = runner.invoke(app, arguments)
-        assert result.exit_code == code, result.output
-        return result
-
-    return run
+    return typing_commands()
 
 
 @pytest.fixture
 def pool(penstock: Command) -> str:
-    name = f"pool-{uuid.uuid4().hex[:8]}"
-    penstock("work-pool", "create", name)
-    return name
-
-
-def rows(output: str) -> list[list[str]]:
-    """The cells of a printed table."""
-    return [[cell.strip() for cell in line.strip("│").split("│")] for line in output.splitlines() if "│" in line]
+    return new_pool(penstock)
 
 
 def test_creating_a_pool_says_what_to_do_next(penstock: Command) -> None:

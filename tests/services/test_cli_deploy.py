@@ -9,21 +9,18 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from typer.testing import CliRunner
 
 from penstock.bus.connection import connect
-from penstock.cli.app import app
-from penstock.cli.errors import REFUSED, USAGE
-from tests.installation import HandWorker, installation
+from tests.command_line import REFUSED, USAGE, new_pool, typing_commands
+from tests.installation import HandWorker
 from tests.support import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    Command = Callable[..., Any]
+    from tests.command_line import Command
 
-DONE = 0
+
 FLOWS = '''
 def hello(name: str = "world", count: int = 1):
     """Say hello."""
@@ -33,33 +30,18 @@ def load(day: str):
 '''
 
 
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with installation(tmp_path_factory.mktemp("installation")) as url:
-        yield url
-
-
 @pytest.fixture
 def penstock(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
     """Run one command in this process, in a project of its own."""
     monkeypatch.setenv("PENSTOCK_REDIS_URL", url)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "flows.py").write_text(FLOWS)
-    runner = CliRunner()
-
-    def run(*arguments: str, code: int = DONE) -> Any:
-        result = runner.invoke(app, arguments)
-        assert result.exit_code == code, result.output
-        return result
-
-    return run
+    return typing_commands()
 
 
 @pytest.fixture
 def pool(penstock: Command) -> str:
-    name = f"pool-{uuid.uuid4().hex[:8]}"
-    penstock("work-pool", "create", name)
-    return name
+    return new_pool(penstock)
 
 
 @pytest.fixture

@@ -21,11 +21,11 @@ from penstock.cli.app import app
 from penstock.client import Penstock
 from penstock.contracts.deployments import ScheduleSpec
 from penstock.settings import Settings
-from tests.installation import HandWorker, installation
+from tests.installation import HandWorker
 from tests.services.test_cli_completion import complete
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     Command = Callable[..., Any]
@@ -38,12 +38,6 @@ SCHEMA = {
     "additionalProperties": False,
 }
 WEEKDAYS = ScheduleSpec(cron="0 6 * * 1-5", timezone="Europe/Berlin", slug="mornings")
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with installation(tmp_path_factory.mktemp("installation")) as url:
-        yield url
 
 
 @pytest.fixture

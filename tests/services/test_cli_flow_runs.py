@@ -11,67 +11,45 @@ import signal
 import subprocess
 import sys
 import threading
-import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from typer.testing import CliRunner
 
 from penstock import keys
 from penstock.bus.connection import connect, redis_now_ms
 from penstock.bus.entries import entry_fields
 from penstock.cli import following
-from penstock.cli.app import app
 from penstock.cli.times import absolute
 from penstock.client import Penstock
 from penstock.contracts.logs import LogLine, RunLog
 from penstock.settings import Settings
-from tests.installation import HandWorker, installation
+from tests.command_line import DONE, REFUSED, USAGE, new_pool, rows, typing_commands
+from tests.installation import HandWorker
 from tests.support import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from redis.asyncio import Redis
 
     from penstock.client.explanation import Explanation
+    from tests.command_line import Command
 
-    Command = Callable[..., Any]
 
-DONE, REFUSED, USAGE = 0, 1, 2
 UNKNOWN = "0198c0de-0000-7000-8000-000000000000"
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with installation(tmp_path_factory.mktemp("installation")) as url:
-        yield url
 
 
 @pytest.fixture
 def penstock(url: str, monkeypatch: pytest.MonkeyPatch) -> Command:
     monkeypatch.setenv("PENSTOCK_REDIS_URL", url)
     monkeypatch.setenv("COLUMNS", "240")
-    runner = CliRunner()
-
-    def run(*arguments: str, code: int = DONE) -> Any:
-        result = runner.invoke(app, arguments)
-        assert result.exit_code == code, result.output
-        return result
-
-    return run
+    return typing_commands()
 
 
 @pytest.fixture
 def pool(penstock: Command) -> str:
-    name = f"pool-{uuid.uuid4().hex[:8]}"
-    penstock("work-pool", "create", name)
-    return name
-
-
-def rows(output: str) -> list[list[str]]:
-    return [[cell.strip() for cell in line.strip("│").split("│")] for line in output.splitlines() if "│" in line]
+    return new_pool(penstock)
 
 
 def submit(penstock: Command, pool: str, *options: str) -> list[str]:

@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 import json
-import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from redis import Redis
-from typer.testing import CliRunner
 
 from penstock import keys
-from penstock.cli.app import app
 from penstock.templates import default_template
-from tests.installation import installation
+from tests.command_line import REFUSED, USAGE, new_pool, typing_commands
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    Command = Callable[..., Any]
+    from tests.command_line import Command
 
-DONE, REFUSED, USAGE = 0, 1, 2
+
 OWN = {
     "job_configuration": {"env": {"SIZE": "{{ size }}"}},
     "variables": {"type": "object", "properties": {"size": {"type": "integer", "maximum": 8}}},
 }
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with installation(tmp_path_factory.mktemp("installation")) as url:
-        yield url
 
 
 @pytest.fixture
@@ -39,21 +29,12 @@ def penstock(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Comma
     """Run one command in this process; its output and its errors are kept apart."""
     monkeypatch.setenv("PENSTOCK_REDIS_URL", url)
     monkeypatch.chdir(tmp_path)
-    runner = CliRunner()
-
-    def run(*arguments: str, code: int = DONE) -> Any:
-        result = runner.invoke(app, arguments)
-        assert result.exit_code == code, result.output
-        return result
-
-    return run
+    return typing_commands()
 
 
 @pytest.fixture
 def pool(penstock: Command) -> str:
-    name = f"pool-{uuid.uuid4().hex[:8]}"
-    penstock("work-pool", "create", name)
-    return name
+    return new_pool(penstock)
 
 
 def inspected(penstock: Command, pool: str) -> Any:

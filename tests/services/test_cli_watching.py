@@ -7,58 +7,39 @@ import json
 import subprocess
 import sys
 import time
-import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from typer.testing import CliRunner
 
 from penstock import keys
 from penstock.bus.connection import connect
 from penstock.bus.entries import entry_fields
-from penstock.cli.app import app
 from penstock.cli.times import zone_of
 from penstock.contracts.logs import LogLine, RunLog
-from tests.installation import HandWorker, installation
+from tests.command_line import DONE, REFUSED, USAGE, new_pool, rows, typing_commands
+from tests.installation import HandWorker
 from tests.support import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from redis.asyncio import Redis
 
-    Command = Callable[..., Any]
-
-DONE, REFUSED, USAGE = 0, 1, 2
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with installation(tmp_path_factory.mktemp("installation")) as url:
-        yield url
+    from tests.command_line import Command
 
 
 @pytest.fixture
 def penstock(url: str, monkeypatch: pytest.MonkeyPatch) -> Command:
     monkeypatch.setenv("PENSTOCK_REDIS_URL", url)
     monkeypatch.setenv("COLUMNS", "240")
-    runner = CliRunner()
-
-    def run(*arguments: str, code: int = DONE) -> Any:
-        result = runner.invoke(app, arguments)
-        assert result.exit_code == code, result.output
-        return result
-
-    return run
+    return typing_commands()
 
 
 @pytest.fixture
 def pool(penstock: Command) -> str:
-    name = f"pool-{uuid.uuid4().hex[:8]}"
-    penstock("work-pool", "create", name)
-    return name
+    return new_pool(penstock)
 
 
 @pytest.fixture
@@ -68,11 +49,6 @@ def only_pool(penstock: Command, pool: str) -> str:
         if other["name"] != pool:
             penstock("work-pool", "delete", other["name"], "--yes")
     return pool
-
-
-def rows(output: str) -> list[list[str]]:
-    """The cells of a printed table."""
-    return [[cell.strip() for cell in line.strip("│").split("│")] for line in output.splitlines() if "│" in line]
 
 
 def submit(penstock: Command, pool: str, *more: str) -> list[str]:

@@ -14,23 +14,17 @@ from penstock.contracts.runs import new_run_id
 from penstock.errors import BadSettings, Conflict, Invalid, NoReply, NotFound, Reserved, Unavailable
 from penstock.settings import Settings
 from tests.definitions import define_pool
-from tests.installation import HandWorker, installation
+from tests.installation import HandWorker
 from tests.support import read_messages, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from redis.asyncio import Redis
 
     from penstock.contracts.runs import Run
 
 TEMPLATE = {"job_configuration": {"command": "{{ command }}"}, "variables": {"properties": {"command": {}}}}
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with installation(tmp_path_factory.mktemp("installation")) as url:
-        yield url
 
 
 @pytest.fixture

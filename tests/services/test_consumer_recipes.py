@@ -16,7 +16,6 @@ from penstock import keys
 from penstock.bus.connection import connect
 from penstock.client import Penstock
 from tests.architecture.source import ROOT
-from tests.installation import installation
 from tests.support import read_events, wait_until
 
 if TYPE_CHECKING:
@@ -40,12 +39,6 @@ def recipe(language: str) -> str:
     found = re.findall(rf"^```{language}\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
     assert len(found) == 1, f"the section {SECTION!r} of README.md has {len(found)} blocks in {language}, not one"
     return str(found[0])
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with installation(tmp_path_factory.mktemp("installation")) as url:
-        yield url
 
 
 @pytest.fixture

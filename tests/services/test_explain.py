@@ -17,23 +17,17 @@ from penstock.contracts.workers import Heartbeat
 from penstock.errors import Invalid, NotFound
 from penstock.settings import Settings
 from penstock.streams import HEARTBEATS
-from tests.installation import HandWorker, installation
+from tests.installation import HandWorker
 from tests.support import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from redis.asyncio import Redis
 
     from penstock.client.explanation import Explanation
 
 TRUE = NewRun(command="true")
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with installation(tmp_path_factory.mktemp("installation")) as url:
-        yield url
 
 
 @pytest.fixture

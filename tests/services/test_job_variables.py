@@ -22,12 +22,11 @@ from penstock.errors import Invalid, Unavailable
 from penstock.streams import DISPATCH
 from penstock.templates import default_template
 from penstock.worker import preparation
-from tests.installation import installation
 from tests.support import wait_until
 from tests.worker_rig import claim, working
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from redis.asyncio import Redis
@@ -44,12 +43,6 @@ SHOW = [
 WHERE = [sys.executable, "-S", "-c", "import os; print(os.getcwd())"]
 WRONG = {"stream_output": "maybe"}
 REASON = r"\$\.stream_output: \"maybe\" is not of type \"boolean\" \(type\)"
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with installation(tmp_path_factory.mktemp("installation")) as url:
-        yield url
 
 
 @pytest.fixture

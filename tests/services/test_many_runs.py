@@ -12,10 +12,9 @@ from penstock.bus.connection import connect
 from penstock.bus.requests import request_all
 from penstock.client import NewRun, Penstock, flow_runs
 from penstock.settings import Settings
-from tests.installation import installation
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from redis.asyncio import Redis
 
@@ -24,12 +23,6 @@ PAGE = 1_000
 MAX_BYTES = 1_500
 """For each waiting run with 300 bytes of parameters, measured with a small Redis: twice what is aimed at."""
 MAX_SECONDS = 60.0
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with installation(tmp_path_factory.mktemp("installation")) as url:
-        yield url
 
 
 @pytest.fixture

@@ -33,22 +33,16 @@ from penstock.contracts.runs import CancelRuns, ClaimRuns, DeleteRuns, RunSpec, 
 from penstock.contracts.workers import DrainWorker, Heartbeat
 from penstock.errors import Refused
 from penstock.streams import COMMANDS, DISPATCH, HEARTBEATS
-from tests.installation import HandWorker, installation
+from tests.installation import HandWorker
 from tests.support import read_events, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from redis.asyncio import Redis
 
     from penstock.contracts.base import Command
     from penstock.streams import Stream
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with installation(tmp_path_factory.mktemp("installation")) as url:
-        yield url
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from penstock.client import NewRun, Penstock
 from penstock.contracts.workers import StopWorker
 from penstock.errors import Invalid, NotFound
 from penstock.settings import Settings
-from tests.installation import HandWorker, installation
+from tests.installation import HandWorker
 from tests.support import wait_until
 from tests.worker_rig import Rig, claim, working
 
@@ -31,12 +31,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from redis.asyncio import Redis
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with installation(tmp_path_factory.mktemp("installation")) as url:
-        yield url
 
 
 @pytest.fixture

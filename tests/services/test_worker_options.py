@@ -20,11 +20,10 @@ import pytest
 from penstock.bus.connection import connect
 from penstock.cli.embedded_redis import free_port
 from penstock.client import NewRun, Penstock
-from tests.installation import installation
 from tests.support import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime
     from pathlib import Path
@@ -61,12 +60,6 @@ class Process(NamedTuple):
 
         await wait_until(over, what="the worker to end", timeout=STOP_SECONDS)
         return self.popen.wait()
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with installation(tmp_path_factory.mktemp("installation")) as url:
-        yield url
 
 
 @pytest.fixture
