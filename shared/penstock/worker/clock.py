@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from typing import Final
@@ -40,8 +41,11 @@ class RedisClock:
         return time.monotonic() * 1000 + self._offset()
 
     def corrected_ms(self, wall: int) -> int:
-        """Translate a moment of the last few seconds by this machine's wall clock into Redis TIME: that clock may be wrong."""
-        return round(wall + self.now_ms() - time.time() * 1000)
+        """Translate a moment of the last few seconds by this machine's wall clock into Redis TIME: that clock may be wrong.
+
+        Rounded up, as the moment was cut to whole milliseconds before: what happened at a time did not happen before it.
+        """
+        return math.ceil(wall + self.now_ms() - time.time() * 1000)
 
     def _offset(self) -> float:
         return max(self._offsets_ms, default=(time.time() - time.monotonic()) * 1000)
