@@ -41,7 +41,7 @@ async def test_the_first_heartbeat_says_everything_and_the_last_that_it_stops(cl
     await rig.start()
     rig.worker.drain()
     assert await rig.task == 0
-    first, draining, last = await rig.heartbeats()
+    first, *between, last = await rig.heartbeats()
     assert first == {
         "type": "worker.heartbeat",
         "pool": "etl",
@@ -59,8 +59,9 @@ async def test_the_first_heartbeat_says_everything_and_the_last_that_it_stops(cl
         "draining": False,
         "stopping": False,
     }
-    assert (draining["seq"], draining["draining"], draining["stopping"]) == (2, True, False)
-    assert (last["seq"], last["draining"], last["stopping"]) == (3, True, True)
+    # With nothing in hand it may be over before there is anything to say of the draining.
+    assert [(beat["seq"], beat["draining"], beat["stopping"]) for beat in between] in ([], [(2, True, False)])
+    assert (last["seq"], last["draining"], last["stopping"]) == (2 + len(between), True, True)
 
 
 async def test_heartbeats_repeat_every_interval(client: Redis) -> None:
