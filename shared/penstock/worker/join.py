@@ -6,14 +6,20 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from penstock.bus.connection import agree_on_partitions, fixed_partitions
 from penstock.contracts.base import check_name
 from penstock.errors import Conflict, Invalid, NotFound
+from penstock.keys import partition_of_pool
+from penstock.worker.identity import Identity, default_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
+
+    from redis.asyncio import Redis
 
     from penstock.client import Penstock
     from penstock.contracts.pools import Pool
+    from penstock.settings import Settings
 
 log = structlog.get_logger("penstock.worker")
 
@@ -28,6 +34,50 @@ def checked(what: str, name: str) -> str:
         return check_name(name)
     except ValueError as problem:
         raise Invalid(f"{what} {name!r}: {problem}") from problem
+
+
+async def agreed_partitions(client: Redis, settings: Settings) -> int:
+    """Take the number of partitions this installation was started with; one given explicitly must be the same.
+
+    Raises:
+        BadSettings: it is another.
+    """
+    fixed = await fixed_partitions(client)
+    explicit = "partitions" in settings.model_fields_set
+    partitions = settings.partitions if explicit or fixed is None else fixed
+    await agree_on_partitions(client, partitions)
+    return partitions
+
+
+def identify(partitions: int, pool: str, name: str | None, worker_type: str, queues: Sequence[str]) -> Identity:
+    """Say who a worker is that begins its life now.
+
+    Args:
+        partitions: of the installation.
+        pool: its name, as a person gave it.
+        name: the worker's; generated when None.
+        worker_type: of the pool.
+        queues: names of those it serves; none means all.
+
+    Raises:
+        Invalid: one of the names is none.
+    """
+    pool = checked("pool", pool)
+    return Identity(
+        pool=pool,
+        name=checked("worker", name or default_name(worker_type)),
+        worker_type=worker_type,
+        partition=partition_of_pool(pool, partitions),
+        queues=tuple(dict.fromkeys(checked("queue", queue) for queue in queues)),
+    )
+
+
+def not_accepted(identity: Identity, seconds: float) -> str:
+    """Say that a worker waits, and whom to look at."""
+    return (
+        f"nobody accepted worker {identity.name!r} of pool {identity.pool!r} within {seconds:g} s; are heartbeat_monitor "
+        "and dispatcher running (`penstock health`)?"
+    )
 
 
 async def join_pool(

@@ -31,6 +31,7 @@ from penstock.worker.hands import Hands
 from penstock.worker.heartbeats import Heartbeats
 from penstock.worker.held import CANCEL_GRACE_SECONDS
 from penstock.worker.inbox import Inbox
+from penstock.worker.join import not_accepted
 from penstock.worker.output import LOG_BYTES_PER_RUN, LogShipper
 from penstock.worker.patience import Patience
 from penstock.worker.preparation import Preparation
@@ -264,7 +265,7 @@ class Worker:
             async with asyncio.timeout(ACCEPT_SECONDS):
                 await self._accepted.wait()
         except TimeoutError:
-            raise NoReply(self._not_accepted()) from None
+            raise NoReply(not_accepted(self._identity, ACCEPT_SECONDS)) from None
         try:
             await request(self._client, DISPATCH, self._identity.partition, ClaimRuns(pool=self._identity.pool))
             # Everything the claim assigned stands in the inbox by now.
@@ -275,13 +276,7 @@ class Worker:
     async def _warn_unless_accepted(self) -> None:
         await _first(self._accepted.wait(), timeout_seconds=ACCEPT_SECONDS)
         if not self._accepted.is_set():
-            log.warning(self._not_accepted())
-
-    def _not_accepted(self) -> str:
-        return (
-            f"nobody accepted worker {self._identity.name!r} of pool {self._identity.pool!r} within "
-            f"{ACCEPT_SECONDS:g} s; are heartbeat_monitor and dispatcher running (`penstock health`)?"
-        )
+            log.warning(not_accepted(self._identity, ACCEPT_SECONDS))
 
 
 async def _first(*things: Coroutine[Any, Any, Any], timeout_seconds: float | None = None) -> None:

@@ -9,21 +9,17 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from penstock.bus.connection import agree_on_partitions, check, connect, fixed_partitions
+from penstock.bus.connection import check, connect
 from penstock.bus.health import Health
 from penstock.bus.logs import configure_logs
-from penstock.keys import partition_of_pool
 from penstock.worker.console import Console
 from penstock.worker.healthcheck import Healthcheck
-from penstock.worker.identity import Identity, default_name
-from penstock.worker.join import checked, join_pool
+from penstock.worker.join import agreed_partitions, identify, join_pool
 from penstock.worker.runtime import Options, Worker
 from penstock.worker.types import load_type
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from redis.asyncio import Redis
 
     from penstock.worker.settings import WorkerSettings
     from penstock.worker.types import InstallPolicy
@@ -75,16 +71,10 @@ async def run_worker(
     console = Console()
     try:
         await check(client, settings.redis_url)
-        partitions = await _partitions(client, settings)
+        partitions = await agreed_partitions(client, settings)
         penstock = Penstock(client, partitions)
         joined = await join_pool(penstock, pool, worker_type, queues, say=lambda line: console.say([line]))
-        identity = Identity(
-            pool=checked("pool", pool),
-            name=checked("worker", name or default_name(joined)),
-            worker_type=joined,
-            partition=partition_of_pool(checked("pool", pool), partitions),
-            queues=tuple(dict.fromkeys(checked("queue", queue) for queue in queues)),
-        )
+        identity = identify(partitions, pool, name, joined, queues)
         options = Options(
             limit=settings.limit,
             heartbeat_seconds=settings.heartbeat_seconds,
@@ -131,15 +121,6 @@ async def serve(worker: Worker, healthcheck: Healthcheck | None = None) -> int:
         if healthcheck and server:
             healthcheck.stop()
             await asyncio.gather(server, return_exceptions=True)
-
-
-async def _partitions(client: Redis, settings: WorkerSettings) -> int:
-    """Take the number this installation was started with; one given explicitly must be the same."""
-    fixed = await fixed_partitions(client)
-    explicit = "partitions" in settings.model_fields_set
-    partitions = settings.partitions if explicit or fixed is None else fixed
-    await agree_on_partitions(client, partitions)
-    return partitions
 
 
 def _with(settings: WorkerSettings, **values: float | None) -> WorkerSettings:
