@@ -22,7 +22,7 @@ for _, run_id in ipairs(run_ids) do
   if pool_id then
     run.pool_id = pool_id
     leave_queue(run)
-    finish_run(run, 'CANCELLED', message, string.format('%.0f', now_ms), retention)
+    finish_run(run, 'CANCELLED', message, now_text, retention)
   end
 end
 if #run_ids == 0 then

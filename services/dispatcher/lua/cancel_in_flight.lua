@@ -24,7 +24,7 @@ for _, run_id in ipairs(run_ids) do
     revoked[run.worker] = revoked[run.worker] or {}
     table.insert(revoked[run.worker], '{"id":"' .. run_id .. '","epoch":' .. run.epoch .. '}')
     release_run(run)
-    finish_run(run, 'CANCELLED', message, string.format('%.0f', now_ms), retention)
+    finish_run(run, 'CANCELLED', message, now_text, retention)
     redis.call('HDEL', key_run(run_id), 'token')
   end
 end

@@ -24,7 +24,7 @@ local function cancel(run)
     -- Its queue was deleted: it is cancelled with everything that waits there, just now.
     if not run.pool_id then return 'cancelling' end
     leave_queue(run)
-    finish_run(run, 'CANCELLED', message, string.format('%.0f', now_ms), retention)
+    finish_run(run, 'CANCELLED', message, now_text, retention)
     return 'cancelled'
   end
   if force ~= '1' then
@@ -45,7 +45,7 @@ for name in pairs(freed) do
   if name ~= '' then
     names[#names + 1] = cjson.decode(name)
     -- The caller claims there; if it dies before, the message that comes again frees nothing, so the due clock has to know.
-    redis.call('ZADD', key_due(), 'LT', now_ms, names[#names])
+    redis.call('ZADD', key_due(), 'LT', now_text, names[#names])
   end
 end
 return { answers, names }

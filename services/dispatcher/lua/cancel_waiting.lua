@@ -35,7 +35,7 @@ for _, run_id in ipairs(run_ids) do
     leave_queue(run)
     -- A schedule makes its future runs again where the queue or pool comes back.
     if run.key and run.auto then redis.call('DEL', key_idempotency(run.key)) end
-    finish_run(run, 'CANCELLED', message, string.format('%.0f', now_ms), retention)
+    finish_run(run, 'CANCELLED', message, now_text, retention)
   end
   redis.call('ZREM', key_waiting(queue_id), run_id)
   if deployment_id then redis.call('ZREM', key_parked(queue_id .. '/' .. deployment_id), run_id) end

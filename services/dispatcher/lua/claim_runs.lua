@@ -88,5 +88,5 @@ if next_due then redis.call('ZADD', key_due(), next_due, pool) else redis.call('
 settle(retention, kept)
 local cut = assigned.runs == tonumber(max_runs) or assigned.bytes >= tonumber(max_bytes) or aside >= tonumber(max_set_aside)
 -- The caller goes on at once; if it dies before, the due clock of another one has to know.
-if cut then redis.call('ZADD', key_due(), 'LT', now_ms, pool) end
+if cut then redis.call('ZADD', key_due(), 'LT', now_text, pool) end
 return { assigned.runs, next_due and string.format('%.0f', next_due) or '', cut and 1 or 0 }

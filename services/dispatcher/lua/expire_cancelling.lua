@@ -26,6 +26,6 @@ local names = {}
 for name in pairs(pools) do
   names[#names + 1] = cjson.decode(name)
   -- The caller claims there; if it dies before, nobody else would look.
-  redis.call('ZADD', key_due(), 'LT', now_ms, names[#names])
+  redis.call('ZADD', key_due(), 'LT', now_text, names[#names])
 end
 return names

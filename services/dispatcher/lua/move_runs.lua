@@ -27,5 +27,5 @@ for _, run_id in ipairs(found) do
     moved = moved + 1
   end
 end
-if moved > 0 then redis.call('ZADD', key_due(), 'LT', now_ms, pool) end
+if moved > 0 then redis.call('ZADD', key_due(), 'LT', now_text, pool) end
 return { moved, #found - moved }

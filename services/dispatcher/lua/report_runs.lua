@@ -18,7 +18,7 @@ local function mark_running(run, started)
   run.run_count = run.run_count + 1
   move_run(run, 'PENDING', 'RUNNING', '')
   run.state = 'RUNNING'
-  redis.call('HSET', key_run(run.id), 'state', 'RUNNING', 'seq', run.seq, 'run_count', run.run_count, 'started', started,
+  redis.call('HSET', key_run(run.id), 'state', 'RUNNING', 'seq', digits[run.seq], 'run_count', digits[run.run_count], 'started', started,
     'history', run.history)
 end
 
@@ -31,7 +31,7 @@ end
 -- One report's effect; the same table of moves as rules.next_state.
 local function apply(run, state, message, started, ended)
   if is_terminal(run.state) then return 'known' end
-  local begun = started ~= '' and started or string.format('%.0f', now_ms)
+  local begun = started ~= '' and started or now_text
   if state == 'RUNNING' or (state == 'SCHEDULED' and run.state ~= 'CANCELLING') then
     if run.state ~= 'PENDING' then return 'known' end
     if state == 'RUNNING' then
@@ -47,7 +47,7 @@ local function apply(run, state, message, started, ended)
   state = end_of(run, state)
   release_run(run)
   if (state == 'FAILED' or state == 'CRASHED') and retry_run(run, message) then return 'applied' end
-  finish_run(run, state, message, ended ~= '' and ended or string.format('%.0f', now_ms), retention)
+  finish_run(run, state, message, ended ~= '' and ended or now_text, retention)
   return 'applied'
 end
 

@@ -63,7 +63,7 @@ local function submit(run_id, name, queue_name, due, spec, deployment_id, auto, 
   if is_stale(deployment_id, auto) then return 'stale' end
   local queue = queue_named(queue_name)
   if not queue then return 'unknown_queue' end
-  if due == '' then due = string.format('%.0f', now_ms) end
+  if due == '' then due = now_text end
   local hashed = ''
   if idempotency ~= '' then
     hashed = redis.sha1hex((deployment_id ~= '' and deployment_id or pool_id) .. '/' .. idempotency)

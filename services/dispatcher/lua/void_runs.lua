@@ -12,7 +12,7 @@
 -- RULE      rules.is_void
 local _ = events
 local about = redis.call('HMGET', key_deployment(deployment_id), 'revision', 'revised_ms')
-local since = about[2] or string.format('%.0f', now_ms)
+local since = about[2] or now_text
 local found = redis.call('ZRANGEBYSCORE', key_deployment_waiting(deployment_id), '(' .. since, '+inf', 'LIMIT', tonumber(skip),
   tonumber(max_runs))
 local removed = 0

@@ -59,7 +59,7 @@ if now_ms - unread_ms > tonumber(outage_ms) then
 end
 local tick = redis.call('GET', key_liveness_tick())
 local outage = not tick or now_ms - tonumber(tick) > tonumber(outage_ms)
-redis.call('SET', key_liveness_tick(), string.format('%.0f', now_ms))
+redis.call('SET', key_liveness_tick(), now_text)
 if outage then extend_all() end
 
 local lost = 0

@@ -22,7 +22,7 @@ end
 -- It takes a slot of its deployment.
 local function hold(run)
   redis.call('ZREM', key_deployment_waiting(run.deployment_id), run.id)
-  redis.call('ZADD', key_deployment_in_flight(run.deployment_id), now_ms, run.id)
+  redis.call('ZADD', key_deployment_in_flight(run.deployment_id), now_text, run.id)
   local deployment = deployment_named(run.deployment_id)
   deployment.held = deployment.held + 1
 end
@@ -113,6 +113,6 @@ local function admit(run, queue_id, due_ms, retention)
   forget_latest(run, due_ms)
   if not reason then return 'go' end
   leave_queue(run)
-  finish_run(run, 'CANCELLED', reason, string.format('%.0f', now_ms), retention)
+  finish_run(run, 'CANCELLED', reason, now_text, retention)
   return 'gone'
 end

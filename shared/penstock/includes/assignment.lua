@@ -13,16 +13,16 @@ local function assign(assigned, queue, run, due_ms, worker, nonce)
   redis.call('ZREM', key_waiting(queue.id), run.id)
   local ident = run.pool_id .. '/' .. worker.name
   boots[ident] = boots[ident] or redis.call('HGET', key_slots(ident), 'boot_id') or ''
-  local epoch = tonumber(run.epoch or 0) + 1
+  local epoch = digits[tonumber(run.epoch or 0) + 1]
   local token = redis.sha1hex(nonce .. run.id .. epoch):sub(1, 32)
   if run.label then redis.call('HDEL', key_run(run.id), 'label') end
   move_run(run, 'SCHEDULED', 'PENDING', '')
-  redis.call('ZADD', key_pool_in_flight(run.pool_id), now_ms, run.id)
-  redis.call('ZADD', key_queue_in_flight(queue.id), now_ms, run.id)
+  redis.call('ZADD', key_pool_in_flight(run.pool_id), now_text, run.id)
+  redis.call('ZADD', key_queue_in_flight(queue.id), now_text, run.id)
   redis.call('SADD', key_slots_in_flight(ident), run.id)
   if run.deployment_id then hold(run) end
-  redis.call('HSET', key_run(run.id), 'state', 'PENDING', 'seq', run.seq, 'pool_id', run.pool_id, 'worker', worker.name, 'boot',
-    boots[ident], 'token', token, 'epoch', epoch, 'claimed', string.format('%.0f', now_ms), 'due', due_ms, 'history', run.history)
+  redis.call('HSET', key_run(run.id), 'state', 'PENDING', 'seq', digits[run.seq], 'pool_id', run.pool_id, 'worker', worker.name, 'boot',
+    boots[ident], 'token', token, 'epoch', epoch, 'claimed', now_text, 'due', due_ms, 'history', run.history)
   local spec = redis.call('HGET', key_run(run.id), 'spec')
   inboxes[worker.name] = inboxes[worker.name] or {}
   table.insert(inboxes[worker.name], '{"id":"' .. run.id .. '","name":' .. cjson.encode(run.name) .. ',"token":"' .. token ..

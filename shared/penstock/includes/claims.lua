@@ -44,7 +44,7 @@ local function give_back(pool_id, worker, living_boot, reason, retention, kept)
         if fate == 'requeue' then
           put_back_run(run, what .. '; returned to its queue', retention)
         elseif fate ~= 'CRASHED' or not retry_run(run, what) then
-          finish_run(run, fate, what, string.format('%.0f', now_ms), retention)
+          finish_run(run, fate, what, now_text, retention)
           redis.call('HDEL', key_run(run.id), 'token')
         end
         taken = taken + 1

@@ -1,10 +1,17 @@
 -- clock: Redis TIME, read once per script, and its ISO 8601 text.
 --
--- RETURNS   now_ms, now_iso, iso(seconds, microseconds)
+-- RETURNS   now_ms, now_text (the same as digits), now_iso, iso(seconds, microseconds), digits[n]
 -- COST      O(1)
 -- RULE      none
 local clock_ = redis.call('TIME')
 local now_ms = tonumber(clock_[1]) * 1000 + math.floor(tonumber(clock_[2]) / 1000)
+-- Lua and Redis spell a number by printf each time it meets a text, which costs more than most commands: once a script is enough.
+local now_text = string.format('%.0f', now_ms)
+local digits = setmetatable({}, { __index = function(known, number)
+  local text = string.format('%.0f', number)
+  known[number] = text
+  return text
+end })
 
 -- Days to a civil date without a calendar library: the Gregorian rule in 400-year eras counted from 1 March.
 local function iso(seconds, microseconds)

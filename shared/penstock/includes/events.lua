@@ -12,7 +12,7 @@ local VARIANTS = {}
 for digit = 0, 15 do VARIANTS[string.format('%x', digit)] = string.format('%x', digit % 4 + 8) end
 
 local function event_id(identity, seq)
-  local h = redis.sha1hex(EVENT_NAMESPACE .. identity .. ':' .. seq)
+  local h = redis.sha1hex(EVENT_NAMESPACE .. identity .. ':' .. digits[seq])
   return h:sub(1, 8) .. '-' .. h:sub(9, 12) .. '-5' .. h:sub(14, 16) .. '-' .. VARIANTS[h:sub(17, 17)] .. h:sub(18, 20) ..
     '-' .. h:sub(21, 32)
 end
@@ -23,7 +23,7 @@ local function append_event(seq, resource_id, name, resource, related, payload, 
   redis.call('XADD', key_events(), 'MAXLEN', '~', EVENTS_MAX_LENGTH, '*', 'type', name, '__data__',
     '{"id":"' .. id .. '","occurred":"' .. now_iso .. '","event":"' .. name .. '","resource":' .. resource ..
     ',"related":' .. related .. ',"payload":' .. payload .. ',"follows":' .. (follows and '"' .. follows .. '"' or 'null') ..
-    ',"seq":' .. seq .. '}')
+    ',"seq":' .. digits[seq] .. '}')
   return id
 end
 
@@ -41,7 +41,7 @@ local function publish_status(resource_id, name, resource, related)
     if now_ms - tonumber(at) < FOLLOWS_WITHIN_MS then follows = id end
   end
   local id = publish_event(resource_id, name, resource, related, '{}', follows)
-  redis.call('HSET', key_event_ledger(), resource_id .. '|status', id .. ' ' .. string.format('%.0f', now_ms))
+  redis.call('HSET', key_event_ledger(), resource_id .. '|status', id .. ' ' .. now_text)
 end
 
 -- The JSON of a pool as an event names it. name_json and type_json are JSON texts, as the pool's hash keeps them.

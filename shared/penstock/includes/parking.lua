@@ -31,7 +31,7 @@ local function unpark(deployment_id, most)
     local pool_id = #rows > 0 and redis.call('HGET', key_queue(queue_id), 'pool_id')
     local name = pool_id and redis.call('HGET', key_pool(pool_id), 'name')
     -- The due clock looks at the pool even where the caller does not.
-    if name then redis.call('ZADD', key_due(), 'LT', now_ms, cjson.decode(name)) end
+    if name then redis.call('ZADD', key_due(), 'LT', now_text, cjson.decode(name)) end
   end
   return moved
 end

@@ -5,23 +5,20 @@
 -- COST      O(1) a move
 -- RULE      services.dispatcher.rules.next_state
 
-local RUN_FIELDS = { 'state', 'name', 'queue_id', 'due', 'seq', 'pool_id', 'worker', 'boot', 'token', 'epoch', 'run_count',
-  'deployment_id', 'auto', 'key', 'retry', 'label', 'history' }
 -- Of a very long history the latest part is kept.
 local HISTORY_BYTES = 4000
 local HISTORY_MESSAGE_BYTES = 200
 
--- The run as a table with its id, or nil when it does not exist.
+-- The run as a table with its id, or nil when it does not exist. A run that was only submitted keeps neither state nor seq: what
+-- waits by the million must be small. Spelled field by field: a table that grows in a loop costs as much as the command.
 local function read_run(run_id)
-  local values = redis.call('HMGET', key_run(run_id), unpack(RUN_FIELDS))
-  if not values[2] then return nil end
-  local run = { id = run_id }
-  for index, field in ipairs(RUN_FIELDS) do run[field] = values[index] or nil end
-  -- A run that was only submitted keeps neither state nor seq: what waits by the million must be small.
-  run.state = run.state or 'SCHEDULED'
-  run.seq = tonumber(run.seq or 1)
-  run.run_count = tonumber(run.run_count or 0)
-  return run
+  local f = redis.call('HMGET', key_run(run_id), 'state', 'name', 'queue_id', 'due', 'seq', 'pool_id', 'worker', 'boot', 'token',
+    'epoch', 'run_count', 'deployment_id', 'auto', 'key', 'retry', 'label', 'history')
+  if not f[2] then return nil end
+  return { id = run_id, state = f[1] or 'SCHEDULED', name = f[2], queue_id = f[3] or nil, due = f[4] or nil, seq = tonumber(f[5] or 1),
+    pool_id = f[6] or nil, worker = f[7] or nil, boot = f[8] or nil, token = f[9] or nil, epoch = f[10] or nil,
+    run_count = tonumber(f[11] or 0), deployment_id = f[12] or nil, auto = f[13] or nil, key = f[14] or nil, retry = f[15] or nil,
+    label = f[16] or nil, history = f[17] or nil }
 end
 
 local function is_terminal(state)
@@ -55,13 +52,19 @@ end
 
 -- Queue and pool as the last claim from the queue saw them: what is in flight outlives the queue's and the pool's definition.
 local relations = {}
+-- Most messages are empty, and most names come more than once in a script.
+local quoted = setmetatable({}, { __index = function(known, text)
+  local json = cjson.encode(text)
+  known[text] = json
+  return json
+end })
 local function relation(run)
   if not run.related then
     relations[run.queue_id] = relations[run.queue_id] or redis.call('GET', key_related(run.queue_id)) or
       related_to(run.pool_id or '', run.queue_id)
     run.related = relations[run.queue_id]
   end
-  return '[' .. deployed_part(run) .. run.related:sub(2)
+  return run.deployment_id and '[' .. deployed_part(run) .. run.related:sub(2) or run.related
 end
 
 local state_timestamp = now_iso:sub(1, -2) .. '+00:00'
@@ -74,8 +77,8 @@ local function remember(run, to, message, label)
     -- Not in the middle of a character.
     message = message:sub(1, HISTORY_MESSAGE_BYTES):gsub('[\192-\255][\128-\191]*$', '')
   end
-  run.history = (run.history or '') .. ',["' .. to .. '",' .. string.format('%.0f', now_ms) ..
-    ((message ~= '' or label) and ',' .. cjson.encode(message) or '') .. (label and ',"' .. label .. '"' or '') .. ']'
+  run.history = (run.history or '') .. ',["' .. to .. '",' .. now_text ..
+    ((message ~= '' or label) and ',' .. quoted[message] or '') .. (label and ',"' .. label .. '"' or '') .. ']'
   while #run.history > HISTORY_BYTES do
     -- Inside a text the quote would be escaped.
     local second = run.history:find(',["', 2, true)
@@ -87,13 +90,13 @@ end
 -- writes run.history and run.label; the caller stores them with the state.
 local function move_run(run, from, to, message, label)
   local resource_id = 'prefect.flow-run.' .. run.id
-  local said = cjson.encode(message)
+  local said = quoted[message]
   local title = label or TITLES[to]
   local follows = run.seq > 0 and event_id(resource_id, run.seq) or nil
   run.seq = run.seq + 1
   append_event(run.seq, resource_id, 'prefect.flow-run.' .. (label or TITLES[to]),
-    '{"prefect.resource.id":"' .. resource_id .. '","prefect.resource.name":' .. cjson.encode(run.name) ..
-    ',"prefect.run-count":"' .. run.run_count .. '","prefect.state-message":' .. said .. ',"prefect.state-name":"' ..
+    '{"prefect.resource.id":"' .. resource_id .. '","prefect.resource.name":' .. quoted[run.name] ..
+    ',"prefect.run-count":"' .. digits[run.run_count] .. '","prefect.state-message":' .. said .. ',"prefect.state-name":"' ..
     title .. '","prefect.state-timestamp":"' .. state_timestamp .. '","prefect.state-type":"' .. to .. '"}',
     relation(run),
     '{"intended":{"from":' .. (from and '"' .. from .. '"' or 'null') .. ',"to":"' .. to .. '"},"initial_state":' ..

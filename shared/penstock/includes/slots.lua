@@ -64,11 +64,11 @@ end
 local function finish_run(run, to, message, ended_ms, retention_seconds)
   if run.label then redis.call('HDEL', key_run(run.id), 'label') end
   move_run(run, run.state, to, message)
-  redis.call('HSET', key_run(run.id), 'state', to, 'seq', run.seq, 'run_count', run.run_count, 'message', message,
+  redis.call('HSET', key_run(run.id), 'state', to, 'seq', digits[run.seq], 'run_count', digits[run.run_count], 'message', message,
     'ended', ended_ms, 'history', run.history, 'pool_id', run.pool_id, 'due', run.due or '')
   redis.call('EXPIRE', key_run(run.id), retention_seconds)
   redis.call('EXPIRE', key_logs(run.id), retention_seconds)
-  redis.call('ZADD', key_pool_finished(run.pool_id), now_ms, run.id)
+  redis.call('ZADD', key_pool_finished(run.pool_id), now_text, run.id)
   finished_touched[run.pool_id] = true
   run.state = to
 end
@@ -77,7 +77,7 @@ end
 local function requeue(run, message, due, label)
   if redis.call('EXISTS', key_queue(run.queue_id)) == 0 then return false end
   move_run(run, run.state, 'SCHEDULED', message, label)
-  redis.call('HSET', key_run(run.id), 'state', 'SCHEDULED', 'seq', run.seq, 'message', message, 'history', run.history)
+  redis.call('HSET', key_run(run.id), 'state', 'SCHEDULED', 'seq', digits[run.seq], 'message', message, 'history', run.history)
   redis.call('HDEL', key_run(run.id), 'token', 'worker', 'boot', 'claimed', 'started')
   enter_queue(run, due)
   run.state = 'SCHEDULED'
@@ -87,7 +87,7 @@ end
 -- Return a claimed run to the place in its queue that it had, which is the head of what waits there.
 local function put_back_run(run, message, retention_seconds)
   if not requeue(run, message, run.due) then
-    finish_run(run, 'CANCELLED', 'Its work queue was deleted', string.format('%.0f', now_ms), retention_seconds)
+    finish_run(run, 'CANCELLED', 'Its work queue was deleted', now_text, retention_seconds)
     redis.call('HDEL', key_run(run.id), 'token')
   end
 end
@@ -101,7 +101,7 @@ local function retry_run(run, message)
     return false
   end
   redis.call('HSET', key_run(run.id), 'label', 'AwaitingRetry', 'retry', (tonumber(left) - 1) .. ' ' .. delay,
-    'run_count', run.run_count)
+    'run_count', digits[run.run_count])
   return true
 end
 

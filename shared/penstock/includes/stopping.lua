@@ -20,7 +20,7 @@ end
 local function stop_run(run, deadline_ms, message)
   if run.state ~= 'CANCELLING' then
     move_run(run, run.state, 'CANCELLING', message)
-    redis.call('HSET', key_run(run.id), 'state', 'CANCELLING', 'seq', run.seq, 'message', message, 'history', run.history)
+    redis.call('HSET', key_run(run.id), 'state', 'CANCELLING', 'seq', digits[run.seq], 'message', message, 'history', run.history)
     redis.call('ZADD', key_cancelling(), deadline_ms, run.id)
     run.state = 'CANCELLING'
   end
@@ -31,7 +31,7 @@ end
 local function take_away(run, message, retention)
   tell_worker('revoke_runs', run)
   release_run(run)
-  finish_run(run, 'CANCELLED', message, string.format('%.0f', now_ms), retention)
+  finish_run(run, 'CANCELLED', message, now_text, retention)
   redis.call('HDEL', key_run(run.id), 'token')
 end
 

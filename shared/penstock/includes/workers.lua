@@ -34,7 +34,7 @@ end
 -- count then starts anew, and as names are unique only within a pool, the identity says which record it is.
 local function publish_worker(worker, event, payload, follows)
   local key = key_worker(worker.ident)
-  redis.call('HSETNX', key, 'created_ms', string.format('%.0f', now_ms))
+  redis.call('HSETNX', key, 'created_ms', now_text)
   local identity = worker.resource_id .. '|' .. worker.ident .. '|' .. redis.call('HGET', key, 'created_ms')
   return append_event(redis.call('HINCRBY', key, 'event_seq', 1), worker.resource_id, event, labels(worker, worker.resource_id),
     pool_of(worker), payload, follows, identity)
@@ -43,7 +43,7 @@ end
 -- seq starts at the present in ms, so that it also grows when the worker's hash had expired in between.
 local function tell_dispatcher(worker, kind, rest)
   local key = key_worker(worker.ident)
-  redis.call('HSETNX', key, 'announced', string.format('%.0f', now_ms))
+  redis.call('HSETNX', key, 'announced', now_text)
   local seq = redis.call('HINCRBY', key, 'announced', 1)
   redis.call('XADD', key_dispatch(), 'MAXLEN', '~', DISPATCH_MAX_LENGTH, '*', 'type', kind, '__data__',
     '{"type":"' .. kind .. '","pool_id":"' .. worker.pool.id .. '","pool":' .. worker.pool.name .. ',"worker":' ..
