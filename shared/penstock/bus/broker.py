@@ -60,7 +60,7 @@ def create_broker(settings: Settings) -> RedisBroker:
         apply_types=False,
         logger=None,  # type: ignore[arg-type]
         graceful_timeout=GRACEFUL_SECONDS,
-        **connection_options(),
+        **connection_options(settings.redis_url),
     )
 
 

@@ -23,6 +23,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from penstock import keys
+from penstock.bus.packing import packed
 from penstock.errors import BadSettings, Unavailable
 
 SOCKET_TIMEOUT_SECONDS: Final = 5.0
@@ -33,12 +34,13 @@ _REFUSES_ALL: Final = ("OOM command", "READONLY", "MISCONF", "NOREPLICAS", "BUSY
 """How refusals begin that no message is to blame for; redis-py cuts off the word where it has a class for it."""
 
 
-def connection_options(retries: int = 3) -> dict[str, Any]:
+def connection_options(url: str, retries: int = 3) -> dict[str, Any]:
     """Options for every connection: FastStream and plain clients alike (redis-py's own retries are off inside FastStream)."""
     return {
         "socket_timeout": SOCKET_TIMEOUT_SECONDS,
         "socket_connect_timeout": 3.0,
-        "socket_keepalive": True,
+        # A socket of this host's file system has nothing to keep alive, and its connections do not know the option.
+        **({} if url.startswith("unix:") else {"socket_keepalive": True}),
         "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=1.0), retries),
         "retry_on_error": [RedisConnectionError, RedisTimeoutError],
     }
@@ -55,8 +57,9 @@ def connect(url: str, *, retries: int = 3) -> Redis:
         BadSettings: an option in the URL is unknown or wrong.
     """
     try:
-        client = Redis.from_url(url, **connection_options(retries))
+        client = Redis.from_url(url, **connection_options(url, retries))
         pool = client.connection_pool
+        pool.connection_class = packed(pool.connection_class)
         # Made and thrown away, never opened: redis-py looks at most options only when it makes a connection.
         pool.connection_class(**pool.connection_kwargs)
     except (TypeError, ValueError, RedisError) as problem:

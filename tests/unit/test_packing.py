@@ -1,0 +1,70 @@
+"""Commands spelled in C are the same bytes as those redis-py spells in Python."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.exceptions import DataError
+
+from penstock.bus.connection import beside, connect
+from penstock.bus.packing import packed
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+words = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"])),
+    st.binary(max_size=20_000),
+    st.integers(),
+    st.floats(allow_nan=False),
+)
+commands = st.tuples(st.sampled_from(["GET", "CONFIG GET", b"XADD", b"SCRIPT LOAD"]), st.lists(words, max_size=30))
+
+
+def joined(pieces: Any) -> bytes:
+    return b"".join(bytes(piece) for piece in pieces)
+
+
+@given(st.lists(commands, min_size=1, max_size=4))
+def test_commands_are_the_same_bytes_as_those_of_redis_py(given_: list[tuple[str | bytes, list[Any]]]) -> None:
+    sent = [(command, *arguments) for command, arguments in given_]
+    plain, fast = Connection(), packed(Connection)()
+    assert joined(fast.pack_commands(sent)) == joined(plain.pack_commands(sent))
+    assert joined(fast.pack_command(*sent[0])) == joined(plain.pack_command(*sent[0]))
+
+
+@pytest.mark.parametrize("wrong", [None, True, ["a"], object()])
+def test_what_redis_cannot_be_told_is_refused_as_redis_py_refuses_it(wrong: Any) -> None:
+    for connection in (Connection(), packed(Connection)()):
+        with pytest.raises(DataError):
+            connection.pack_command("SET", "key", wrong)
+
+
+def test_text_that_is_no_text_is_refused_before_anything_is_sent() -> None:
+    for connection in (Connection(), packed(Connection)()):
+        with pytest.raises(UnicodeEncodeError):
+            connection.pack_command("SET", "key", "\ud800")
+
+
+@pytest.mark.parametrize("kind", [Connection, SSLConnection, UnixDomainSocketConnection])
+def test_every_kind_of_connection_has_its_packed_kind_once(kind: Any) -> None:
+    assert issubclass(packed(kind), kind)
+    assert packed(kind) is packed(kind) is packed(packed(kind))
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("redis://127.0.0.1", Connection),
+        ("rediss://127.0.0.1", SSLConnection),
+        ("unix:///tmp/redis.sock", UnixDomainSocketConnection),
+    ],
+)
+def test_clients_have_packed_connections_whatever_their_url(url: str, kind: Any) -> None:
+    client: Redis = connect(url)
+    for one in (client, beside(client)):
+        assert one.connection_pool.connection_class is packed(kind)
