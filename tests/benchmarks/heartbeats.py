@@ -1,54 +1,53 @@
 """How many repeated heartbeats one monitor applies in a second, against a bare batch read of the same stream.
 
-Run ``python -m tests.benchmarks.heartbeats [heartbeats]``; it starts a Redis of its own. Only the ratio compares between
-machines.
+With 1,000 workers known, and with 100,000.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import statistics
-import sys
-import tempfile
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-import structlog
 import uvloop
 
 from penstock import keys
 from penstock.bus.broker import MAX_BATCH, ensure_group
-from penstock.bus.connection import connect
 from penstock.bus.delivery import deliver
 from penstock.bus.entries import Entry, entry_fields
-from penstock.cli.embedded_redis import EmbeddedRedis
 from penstock.streams import HEARTBEATS
 from services.heartbeat_monitor.app import SERVICE, subscriptions
 from services.heartbeat_monitor.handlers import Handlers
 from services.heartbeat_monitor.store import MonitorStore
+from tests.benchmarks.report import Budget, Figure, Report, against
+from tests.benchmarks.stage import connect, empty_redis
 from tests.definitions import define_pool
 from tests.heartbeats import heartbeat
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Awaitable, Callable
 
     from redis.asyncio import Redis
 
-WORKERS = 1000
-ROUNDS = 3
-STREAM = keys.key(0, HEARTBEATS.name)
+COUNT: Final = 50_000
+WORKERS: Final = 1000
+MANY_WORKERS: Final = 100_000
+LEAST_A_SECOND: Final = 20_000
+"""Budget of the design."""
+STREAM: Final = keys.key(0, HEARTBEATS.name)
+SENT_AT_ONCE: Final = 1000
 
 
-async def send(client: Redis, count: int) -> None:
+async def send(client: Redis, workers: int, count: int) -> None:
     """One heartbeat of each worker after the other, until there are enough."""
-    fields: list[Any] = [entry_fields(heartbeat("etl", f"worker-{n}", queues=["default"])) for n in range(WORKERS)]
-    for start in range(0, count, WORKERS):
-        pipe = client.pipeline(transaction=False)
-        for n in range(min(WORKERS, count - start)):
-            pipe.xadd(STREAM, fields[n])
-        await pipe.execute()
+    pipe = client.pipeline(transaction=False)
+    for number in range(count):
+        fields: Any = entry_fields(heartbeat("etl", f"worker-{number % workers}", queues=["default"]))
+        pipe.xadd(STREAM, fields)
+        if len(pipe) == SENT_AT_ONCE:
+            await pipe.execute()
+    await pipe.execute()
 
 
 async def drain(client: Redis, group: str, apply: Callable[[list[Entry]], Awaitable[None]]) -> float:
@@ -64,8 +63,9 @@ async def drain(client: Redis, group: str, apply: Callable[[list[Entry]], Awaita
         done += len(batch)
 
 
-async def measure(client: Redis, count: int) -> tuple[float, float]:
+async def measured(url: str, workers: int, count: int) -> tuple[float, float]:
     """Heartbeats a second: bare, and applied."""
+    client = connect(url)
     subscription = subscriptions(Handlers(MonitorStore(client), asyncio.Event()))[0]
 
     async def nothing(_: list[Entry]) -> None:
@@ -74,30 +74,39 @@ async def measure(client: Redis, count: int) -> tuple[float, float]:
     async def apply(batch: list[Entry]) -> None:
         await deliver(client, subscription, batch)
 
-    await client.flushall()
-    await define_pool(client, "etl")
-    for group in ("bare", SERVICE):
-        await ensure_group(client, HEARTBEATS, 0, group)
-    await send(client, WORKERS)
-    await drain(client, SERVICE, apply)  # everybody is ONLINE from here on
-    await drain(client, "bare", nothing)
-    await send(client, count)
-    return await drain(client, "bare", nothing), await drain(client, SERVICE, apply)
-
-
-async def main(count: int) -> None:
-    """Measure a few times and print the medians."""
-    with tempfile.TemporaryDirectory() as folder, EmbeddedRedis(Path(folder), durable=False) as server:
-        client = connect(server.url)
-        rounds = [await measure(client, count) for _ in range(ROUNDS)]
+    try:
+        await client.flushall()
+        await define_pool(client, "etl")
+        for group in ("bare", SERVICE):
+            await ensure_group(client, HEARTBEATS, 0, group)
+        await send(client, workers, workers)
+        await drain(client, SERVICE, apply)  # everybody is ONLINE from here on
+        await drain(client, "bare", nothing)
+        await send(client, workers, count)
+        return await drain(client, "bare", nothing), await drain(client, SERVICE, apply)
+    finally:
         await client.aclose()
-    bare, applied = (statistics.median(rates) for rates in zip(*rounds, strict=True))
-    print(f"{count} heartbeats of {WORKERS} workers, batches of {MAX_BATCH}, median of {ROUNDS}")
-    print(f"bare batch read  {bare:8.0f}/s")
-    print(f"applied          {applied:8.0f}/s")
-    print(f"ratio            {applied / bare:8.2f}")
 
 
-if __name__ == "__main__":
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    uvloop.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 50_000))
+def measure(given: argparse.Namespace) -> Report:
+    """Measure with some and with many workers."""
+    shrink = 100 if given.quick else 1
+    figures = []
+    with empty_redis() as url:
+        for workers in (WORKERS // shrink, MANY_WORKERS // shrink):
+            rounds = [uvloop.run(measured(url, workers, COUNT // shrink)) for _ in range(given.rounds)]
+            bare, applied = zip(*rounds, strict=True)
+            applied_figure = Figure(
+                f"applied, {workers:,} workers",
+                "heartbeats/s",
+                applied,
+                against="bare",
+                ratio=against(bare, applied),
+                budget=Budget(
+                    f"at least {LEAST_A_SECOND:,}/s", met=sorted(applied)[len(applied) // 2] >= LEAST_A_SECOND
+                ),
+            )
+            figures += [Figure(f"bare batch read, {workers:,} workers", "heartbeats/s", bare), applied_figure]
+    return Report(
+        f"heartbeats: {COUNT // shrink:,} in batches of {MAX_BATCH}, one monitor, median of {given.rounds}", figures
+    )
