@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 SERVICES = ("pool_registry", "heartbeat_monitor", "dispatcher", "scheduler")
+START_SECONDS = 60
 STOP_SECONDS = 10
 
 
@@ -48,12 +50,21 @@ def installation(directory: Path) -> Iterator[str]:
                     )
                 )
         try:
+            _until_started(directory)
             yield server.url
         finally:
             for process in processes:
                 process.send_signal(signal.SIGTERM)
             for process in processes:
                 process.wait(STOP_SECONDS)
+
+
+def _until_started(directory: Path) -> None:
+    """Wait until every service reads: the first question of a test must not run into its time limit on a busy machine."""
+    end = time.monotonic() + START_SECONDS
+    while any(b'"started"' not in (directory / f"{service}.log").read_bytes() for service in SERVICES):
+        assert time.monotonic() < end, f"the services did not start within {START_SECONDS} s, see {directory}"
+        time.sleep(0.02)
 
 
 class HandWorker:

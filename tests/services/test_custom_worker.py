@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,10 +16,12 @@ from penstock.errors import Conflict, NoReply, NotFound
 from penstock.settings import Settings
 from penstock.worker import custom
 from penstock.worker.custom import join
+from tests.architecture.source import ROOT
 from tests.support import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from penstock.worker.custom import CustomWorker
 
@@ -151,3 +155,27 @@ async def test_a_pool_of_another_type_a_missing_pool_and_missing_services_are_to
     with pytest.raises(NoReply, match=r"nobody accepted worker 'w1' of pool 'etl' within 0\.3 s"):
         async with join("etl", name="w1", settings=Settings.read(redis_url=redis_url)):
             pass
+
+
+async def test_the_readmes_program_greets_whom_its_runs_name(
+    penstock: Penstock, settings: Settings, tmp_path: Path
+) -> None:
+    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("### In Python\n")[2]
+    program = re.search(r"^```python\n# greeter.py\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+    assert program
+    (tmp_path / "greeter.py").write_text(program[1])
+    await penstock.create_pool("etl")
+    output = tmp_path / "output.txt"
+    environment = {**os.environ, "PENSTOCK_REDIS_URL": settings.redis_url}
+    with output.open("wb") as out:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "greeter.py", cwd=tmp_path, env=environment, stdout=out
+        )
+        try:
+            ids = await penstock.submit_runs("etl", [NewRun(command="true", name="first", parameters={"whom": "Ford"})])
+            (run,) = await penstock.wait_for_runs(ids, timeout=60)
+        finally:
+            process.kill()
+            await process.wait()
+    assert run.state == "COMPLETED"
+    assert output.read_text() == "first {'whom': 'Ford'}\n"

@@ -101,7 +101,8 @@ async def join(
     try:
         await check(client, settings.redis_url)
         partitions = await agreed_partitions(client, settings)
-        joined = await join_pool(Penstock(client, partitions), pool, worker_type, queues, say=log.info)
+        # What people are told by a command, a program tells by itself.
+        joined = await join_pool(Penstock(client, partitions), pool, worker_type, queues, say=lambda _: None)
         heartbeat = Heartbeat(
             pool=pool,
             worker=name or "unnamed",
