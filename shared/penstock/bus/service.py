@@ -21,7 +21,7 @@ from redis.exceptions import RedisError, ResponseError
 from penstock import keys
 from penstock.bus.broker import consumer_name, create_broker, ensure_group, subscribe
 from penstock.bus.cancellation import end_tasks
-from penstock.bus.connection import OUTAGES, agree_on_partitions, check, connect, is_outage, refuses_everybody
+from penstock.bus.connection import OUTAGES, agree_on_partitions, check, connect, is_outage
 from penstock.bus.delivery import deliver, deliver_each
 from penstock.bus.health import Health, HealthServer
 from penstock.bus.logs import configure_logs
@@ -107,7 +107,7 @@ class Runner:
             log.error("cannot start", error=str(problem))  # noqa: TRY400 - the message says it all
             code = EX_CONFIG
         except (Unavailable, Broken, *OUTAGES, RedisError) as problem:
-            log.critical("stopping: a part failed for good", error=str(problem))
+            log.critical("stopping: a part failed for good", error=_spelled(problem))
             code = EX_SOFTWARE
         finally:
             self._health.stop()
@@ -190,13 +190,13 @@ class Runner:
                     raise Broken(f"{keys.key(partition, subscription.stream.name)}: {problem}") from problem
 
     async def _start(self, broker: RedisBroker) -> None:
-        """Begin to read; subscribers that Redis refuses now, because it is full, are started by the watchdog."""
+        """Begin to read; subscribers that Redis does not answer or refuses now are started by the watchdog."""
         try:
             await broker.start()
-        except ResponseError as problem:
-            if not refuses_everybody(problem):
+        except Exception as problem:
+            if not is_outage(problem):
                 raise
-            log.warning("Redis refuses, trying again", error=str(problem))
+            log.warning("Redis does not answer or refuses, trying again", error=_spelled(problem))
 
     def _subscribe(self, broker: RedisBroker, subscription: Subscription, partition: int) -> None:
         watched = Watched(subscription, partition)
