@@ -4,6 +4,6 @@ Consumes: ``dispatch`` (submit_runs, cancel_runs, delete_runs, report_runs, anno
     claim_runs),
     ``definitions`` (pool.changed, pool.deleted, queue.deleted, deployment.changed, deployment.deleted).
 Emits: ``events`` (prefect.flow-run.*, penstock.run.claim-expired), ``inbox`` (accept_worker, assign_runs, stop_runs,
-    revoke_runs, stop_worker).
-Owns: runs, waiting and parked sets, in-flight sets, claims, worker slots, due times, idempotency keys.
+    revoke_runs, stop_worker, audit_runs).
+Owns: runs, waiting and parked sets, in-flight sets, claims, worker slots, due times, idempotency keys, when who is audited.
 """

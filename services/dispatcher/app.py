@@ -12,6 +12,7 @@ from penstock.contracts.pools import PoolChanged, PoolDeleted, QueueDeleted
 from penstock.contracts.runs import CancelRuns, ClaimRuns, DeleteRuns, ReportRuns, SubmitRuns
 from penstock.contracts.workers import AnnounceWorker, DrainWorker, LoseWorker
 from penstock.streams import COMMANDS, DEFINITIONS, DISPATCH
+from services.dispatcher.audits import Audits
 from services.dispatcher.due import DueClock
 from services.dispatcher.handlers import DispatchHandlers
 from services.dispatcher.store import DispatchStore
@@ -73,5 +74,5 @@ def build(settings: DispatcherSettings, client: Redis, health: Health) -> Servic
                 ],
             ),
         ],
-        loops={"due clock": clock.run},
+        loops={"due clock": clock.run, "audits": Audits(client, store, settings.partitions, health).run},
     )

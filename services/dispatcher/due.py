@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Final
 
-from services.dispatcher.store import DUE_AT_ONCE
+from services.dispatcher.bounds import DUE_AT_ONCE
 
 if TYPE_CHECKING:
     from penstock.bus.health import Health

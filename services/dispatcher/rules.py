@@ -294,7 +294,7 @@ def next_state(state: str, reported: str, *, started: bool, retries: int = 0) ->
 
     Args:
         state: where the run is.
-        reported: what the worker says.
+        reported: what the worker says; of LOST see :func:`services.dispatcher.custody.after_disowning`.
         started: whether the report carries a start time.
         retries: how many the run has left.
 
@@ -327,19 +327,3 @@ def deleted(state: str | None) -> Literal["deleted", "unfinished", "unknown"]:
     if state is None:
         return "unknown"
     return "deleted" if state in TERMINAL else "unfinished"
-
-
-def after_loss(state: str, policy: str, run_count: int, max_attempts: int) -> str:
-    """Say what becomes of a run whose worker is lost: ``requeue``, ``keep``, or the terminal state it goes to.
-
-    One that goes to CRASHED and has retries left awaits its retry instead.
-    """
-    if state == "PENDING":
-        return "requeue"
-    if state == "CANCELLING":
-        return "CANCELLED"
-    if policy == "keep":
-        return "keep"
-    if policy == "requeue" and run_count < max_attempts:
-        return "requeue"
-    return "CRASHED"

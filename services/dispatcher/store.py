@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import Counter
 
 from penstock import keys, lua
 from penstock.bus.connection import redis_now_ms
-from services.dispatcher import arguments
+from services.dispatcher import arguments, bounds
 from services.dispatcher.answers import claimed_of, words_of
 
 if TYPE_CHECKING:
@@ -39,20 +39,8 @@ DELETE_RUNS = lua.load("services.dispatcher", "delete_runs")
 VOID_RUNS = lua.load("services.dispatcher", "void_runs")
 RECALL_RUNS = lua.load("services.dispatcher", "recall_runs")
 MOVE_RUNS = lua.load("services.dispatcher", "move_runs")
+AUDIT_RUNS = lua.load("services.dispatcher", "audit_runs")
 UNPARK_RUNS = lua.load("services.dispatcher", "unpark_runs")
-
-CLAIM_AT_ONCE: Final = 100
-"""Runs handed out by one script call: enough to make a call cheap per run, short enough not to hold up Redis (about 3 ms)."""
-CLAIM_BYTES: Final = 500_000
-"""About what one assignment may carry; runs with large parameters are handed out in several."""
-CANCEL_AT_ONCE: Final = 200
-RECALL_MARGIN_MS: Final = 500
-"""A run that is due so soon may have begun before its worker hears that it must not."""
-RECALL_AT_MOST: Final = 1000
-ASIDE_AT_ONCE: Final = 1000
-"""Runs parked, dropped or put back by one script call; each of them costs less than one that is handed out."""
-DUE_AT_ONCE: Final = 100
-"""Pools looked at in one round of the due clock."""
 
 CLAIMED = Counter("penstock_claims_total", "Runs handed out")
 FENCED = Counter("penstock_fenced_reports_total", "Reports refused because the claim was no longer the worker's")
@@ -172,10 +160,9 @@ class DispatchStore:
     async def due_pools(self, partition: int) -> tuple[list[str], int | None, int]:
         """Read which pools have something due by now, when the next one has, and Redis TIME (both ms)."""
         now_ms = await redis_now_ms(self._client)
-        rows: Any = await self._client.zrange(keys.key(partition, "due"), 0, DUE_AT_ONCE - 1, withscores=True)
+        rows: Any = await self._client.zrange(keys.key(partition, "due"), 0, bounds.DUE_AT_ONCE - 1, withscores=True)
         due = [name.decode() for name, at in rows if at <= now_ms]
-        later = [int(at) for _, at in rows if at > now_ms]
-        return due, min(later, default=None), now_ms
+        return due, min((int(at) for _, at in rows if at > now_ms), default=None), now_ms
 
     async def cancel_runs(self, partition: int, message: CancelRuns) -> tuple[list[str], list[Claimed]]:
         """Cancel runs, and give the slots to others that are free at once.
@@ -199,9 +186,17 @@ class DispatchStore:
         """Call CANCELLED what no worker has ended in time."""
         reason = f"Cancelled: its worker did not end it within {self._patience_ms // 1000} s"
         pools = await EXPIRE_CANCELLING(
-            self._client, partition, message=reason, max_runs=CANCEL_AT_ONCE, **self._history
+            self._client, partition, message=reason, max_runs=bounds.CANCEL_AT_ONCE, **self._history
         )
         return await self.claim_runs(partition, (name.decode() for name in pools)) if pools else []
+
+    async def audit_runs(self, partition: int, *, everybody: bool) -> int:
+        """Tell workers what they hold whose turn it is, or everybody; answers how many."""
+        told, more = 0, 1
+        while more:
+            count, more = await AUDIT_RUNS(self._client, partition, everybody=everybody, bound=bounds.AUDIT_AT_ONCE)
+            told, everybody = told + int(count), False
+        return told
 
     async def delete_runs(self, partition: int, message: DeleteRuns) -> list[str]:
         """Forget finished runs; answers 'deleted', 'unfinished' or 'unknown' for each."""
@@ -219,7 +214,7 @@ class DispatchStore:
                 deployment_id=deployment_id,
                 message=reason,
                 skip=skipped,
-                max_runs=CANCEL_AT_ONCE,
+                max_runs=bounds.CANCEL_AT_ONCE,
             )
             removed, skipped = removed + int(gone), skipped + int(left)
             if gone + left == 0:
@@ -232,8 +227,8 @@ class DispatchStore:
             partition,
             deployment_id=deployment_id,
             message=reason,
-            margin=RECALL_MARGIN_MS,
-            max_runs=RECALL_AT_MOST,
+            margin=bounds.RECALL_MARGIN_MS,
+            max_runs=bounds.RECALL_AT_MOST,
         )
         return int(recalled)
 
@@ -242,7 +237,7 @@ class DispatchStore:
         moved = skipped = 0
         while True:
             gone, left = await MOVE_RUNS(
-                self._client, partition, deployment_id=deployment_id, skip=skipped, max_runs=CANCEL_AT_ONCE
+                self._client, partition, deployment_id=deployment_id, skip=skipped, max_runs=bounds.CANCEL_AT_ONCE
             )
             moved, skipped = moved + int(gone), skipped + int(left)
             if gone + left == 0:
@@ -251,9 +246,11 @@ class DispatchStore:
     async def unpark_runs(self, partition: int, deployment_id: str, pools: Iterable[str]) -> list[Claimed]:
         """Try again what waits for a deployment's limit, because it may have been raised."""
         while True:
-            moved = int(await UNPARK_RUNS(self._client, partition, deployment_id=deployment_id, max_runs=ASIDE_AT_ONCE))
+            moved = int(
+                await UNPARK_RUNS(self._client, partition, deployment_id=deployment_id, max_runs=bounds.ASIDE_AT_ONCE)
+            )
             claimed = await self.claim_runs(partition, pools)
-            if moved < ASIDE_AT_ONCE:
+            if moved < bounds.ASIDE_AT_ONCE:
                 return claimed
 
     async def cancel_deployment(self, partition: int, message: DeploymentDeleted) -> int:
@@ -267,7 +264,7 @@ class DispatchStore:
             partition,
             deployment_id=message.deployment_id,
             message=f"Deployment '{message.deployment}' was deleted",
-            max_runs=CANCEL_AT_ONCE,
+            max_runs=bounds.CANCEL_AT_ONCE,
             **self._history,
         )
 
@@ -296,7 +293,7 @@ class DispatchStore:
             pool=message.pool,
             pool_id=message.pool_id,
             message=reason,
-            max_runs=CANCEL_AT_ONCE,
+            max_runs=bounds.CANCEL_AT_ONCE,
             **self._history,
         )
 
@@ -311,7 +308,7 @@ class DispatchStore:
             queue_id=queue.id,
             related=related,
             message=reason,
-            max_runs=CANCEL_AT_ONCE,
+            max_runs=bounds.CANCEL_AT_ONCE,
             **self._history,
         )
 
@@ -342,9 +339,9 @@ class DispatchStore:
         return CLAIM_RUNS.bind(
             partition,
             pool=pool,
-            max_runs=CLAIM_AT_ONCE,
-            max_bytes=CLAIM_BYTES,
-            max_set_aside=ASIDE_AT_ONCE,
+            max_runs=bounds.CLAIM_AT_ONCE,
+            max_bytes=bounds.CLAIM_BYTES,
+            max_set_aside=bounds.ASIDE_AT_ONCE,
             nonce=secrets.token_hex(16),
             **self._history,
         )

@@ -48,6 +48,7 @@ idempotency           STRING  dispatcher          hash of scope and key -> run i
 cancelling            ZSET    dispatcher          run id by the moment it is called CANCELLED at the latest, ms
 related               STRING  dispatcher          one queue: JSON of the resources its runs' events are related to
 due                   ZSET    dispatcher          pool name by the next moment something falls due, ms
+audits                ZSET    dispatcher          ``<pool id>/<worker name>`` by the next moment it is told what it holds, ms
 schedule_plans        HASH    scheduler           ``<deployment id>/<schedule id>`` -> how far it is planned
 schedule_due          ZSET    scheduler           the same by the next moment it has to be planned, ms
 ====================  ======  ==================  ============================================================
@@ -112,6 +113,7 @@ FAMILIES: Final[dict[str, str]] = {
     "cancelling": "cancelling",
     "related": "queue:{}:related",
     "due": "due",
+    "audits": "audits",
     "schedule_plans": "schedule-plans",
     "schedule_due": "schedule-due",
 }

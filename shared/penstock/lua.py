@@ -35,6 +35,7 @@ from penstock.contracts.base import MAX_LIMIT
 from penstock.contracts.deployments import MAX_SCHEDULES
 from penstock.contracts.events import EVENT_NAMESPACE, FOLLOWS_WITHIN_SECONDS
 from penstock.contracts.runs import IDEMPOTENCY_SECONDS, MISSED_AFTER_SECONDS
+from penstock.contracts.workers import AUDIT_SECONDS
 from penstock.errors import BadScript
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ CONSTANTS: Final[dict[str, str]] = {
     "DISPATCH_MAX_LENGTH": str(streams.DISPATCH.max_length),
     "MAX_PRIORITY": str(MAX_LIMIT),
     "MAX_SCHEDULES": str(MAX_SCHEDULES),
+    "AUDIT_MS": str(AUDIT_SECONDS * 1000),
     "INBOX_MAX_LENGTH": str(streams.INBOX_MAX_LENGTH),
     "FOLLOWS_WITHIN_MS": str(FOLLOWS_WITHIN_SECONDS * 1000),
     "REPLY_EXPIRE_SECONDS": str(streams.REPLY_EXPIRE_SECONDS),

@@ -38,7 +38,7 @@ MOVERS = {"move_run": 2, "finish_run": 1}
 """Function -> which of its arguments is the state a run comes to."""
 STATES: dict[str, set[str]] = {
     "to": set(),
-    "state": set(get_args(ReportedState)) - {"SCHEDULED", "RUNNING"},
+    "state": set(get_args(ReportedState)) - {"SCHEDULED", "RUNNING", "LOST"},
     "fate": {"CRASHED", "CANCELLED"},
 }
 """Where that is a variable, what it may be: passed on by finish_run, what a worker reports at the end, what after_loss says."""

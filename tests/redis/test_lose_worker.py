@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from penstock import keys
-from services.dispatcher.rules import after_loss
+from services.dispatcher.custody import after_loss
 from tests.definitions import define_pool
 from tests.dispatching import announce, assigned, in_flight, lose, report, state_of, submit
 from tests.support import read_events, read_messages

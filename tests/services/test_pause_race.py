@@ -21,7 +21,7 @@ from penstock.contracts.pools import PausePool, PoolChanges, ResumePool, UpdateP
 from penstock.contracts.queues import PauseQueue, QueueChanges, ResumeQueue, UpdateQueue
 from penstock.contracts.runs import ReportRuns, RunReport
 from penstock.contracts.workers import MAX_SLOTS
-from services.dispatcher import store as dispatcher_store
+from services.dispatcher import bounds
 from services.dispatcher.settings import DispatcherSettings
 from services.dispatcher.store import DispatchStore
 from services.pool_registry.store import RegistryStore
@@ -80,7 +80,7 @@ class Rival(NamedTuple):
 
 @pytest.fixture
 async def rival(client: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rival]:
-    monkeypatch.setattr(dispatcher_store, "CLAIM_AT_ONCE", 1)
+    monkeypatch.setattr(bounds, "CLAIM_AT_ONCE", 1)
     pool = await define_pool(client, "etl", queues={"fast": {"priority": 1}, "slow": {"priority": 2}})
     async with AsyncExitStack() as opened:
         own = [connect(redis_url) for _ in range(DISPATCHERS + 1)]

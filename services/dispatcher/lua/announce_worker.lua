@@ -11,11 +11,12 @@
 -- ARGV      retention    seconds a finished run is kept
 -- ARGV      kept         how many finished runs a pool keeps
 -- ARGV      ...queues    names of the queues it serves; none means all
--- USES      inbox pool pool_free pool_prefetch pool_queue_names queue_free slots
+-- USES      audits inbox pool pool_free pool_prefetch pool_queue_names queue_free slots
 -- INCLUDES  clock events runs parking slots claims draining
+-- CONSTANTS AUDIT_MS
 -- RETURNS   1 applied, 0 an old one or the pool is gone
 -- COST      O(queues + runs of the old life)
--- RULE      rules.applies
+-- RULE      rules.applies, custody.audit_due_ms
 local _ = events
 local ident = pool_id .. '/' .. worker
 local stored = redis.call('HMGET', key_slots(ident), 'seq', 'boot_id', 'queue_ids')
@@ -38,6 +39,7 @@ redis.call('HSET', key_slots(ident), 'seq', seq, 'boot_id', boot_id, 'slots', sl
   'queue_ids', #ARGV < queues_from and '*' or table.concat(queue_ids, ','))
 redis.call('PERSIST', key_slots(ident))
 redis.call('ZADD', key_pool_prefetch(pool_id), prefetch_ms, worker)
+redis.call('ZADD', key_audits(), 'NX', now_ms + AUDIT_MS, ident)
 refresh_free(pool_id, worker)
 redis.call('XADD', inbox, '*', 'type', 'accept_worker', '__data__', '{"type":"accept_worker","boot_id":' ..
   cjson.encode(boot_id) .. ',"slots":' .. slots_now .. '}')

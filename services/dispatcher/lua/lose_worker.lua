@@ -13,7 +13,7 @@
 -- INCLUDES  clock events runs parking slots claims
 -- RETURNS   number of claims taken back, -1 for an old message or a pool that is gone
 -- COST      O(runs the worker holds)
--- RULE      rules.after_loss
+-- RULE      custody.after_loss
 local _ = events
 local ident = pool_id .. '/' .. worker
 local stored = redis.call('HMGET', key_slots(ident), 'seq', 'queue_ids')

@@ -7,10 +7,10 @@
 -- ARGV      kept         how many finished runs a pool keeps
 -- ARGV      ...reports   7 values a report: run id, token, epoch, state, message, started ms or '', ended ms or ''
 -- USES      inbox pools run slots
--- INCLUDES  clock events runs parking slots
+-- INCLUDES  clock events runs parking slots claims
 -- RETURNS   for every report 'applied', 'known' (nothing new) or 'fenced' (not, or no longer, this worker's claim)
 -- COST      O(log runs) a report
--- RULE      rules.next_state
+-- RULE      rules.next_state, custody.after_disowning
 local _ = events
 local pool_id = redis.call('HGET', key_pools(), pool)
 
@@ -31,6 +31,7 @@ end
 -- One report's effect; the same table of moves as rules.next_state.
 local function apply(run, state, message, started, ended)
   if is_terminal(run.state) then return 'known' end
+  if state == 'LOST' then return disown_run(run, retention) and 'applied' or 'known' end
   local begun = started ~= '' and started or now_text
   if state == 'RUNNING' or (state == 'SCHEDULED' and run.state ~= 'CANCELLING') then
     if run.state ~= 'PENDING' then return 'known' end
@@ -59,7 +60,7 @@ for index = reports_from, #ARGV, 7 do
     answer = apply(run, ARGV[index + 3], ARGV[index + 4], ARGV[index + 5], ARGV[index + 6])
   else
     -- Only what came before the claim that is valid now, and nothing a stranger's epoch could name beyond it.
-    local void = tonumber(ARGV[index + 2])
+    local void = ARGV[index + 3] == 'LOST' and 0 or tonumber(ARGV[index + 2])
     if run and run.token and run.worker == worker then void = math.min(void, tonumber(run.epoch) - 1) end
     if void > 0 then revoked[#revoked + 1] = '{"id":"' .. ARGV[index] .. '","epoch":' .. void .. '}' end
   end

@@ -66,6 +66,7 @@ STATE: Final[dict[str, Access]] = {
     "cancelling": _of(DISPATCHER),
     "related": _of(DISPATCHER, CLIENT),
     "due": _of(DISPATCHER),
+    "audits": _of(DISPATCHER),
     "schedule_plans": _of(SCHEDULER),
     "schedule_due": _of(SCHEDULER),
 }

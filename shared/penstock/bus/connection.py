@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import ssl
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -25,6 +26,9 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from penstock import keys
 from penstock.bus.packing import packed
 from penstock.errors import BadSettings, Unavailable
+
+if TYPE_CHECKING:
+    from redis.asyncio.connection import AbstractConnection
 
 SOCKET_TIMEOUT_SECONDS: Final = 5.0
 BLOCK_MS: Final = 2000
@@ -46,6 +50,37 @@ def connection_options(url: str, retries: int = 3) -> dict[str, Any]:
     }
 
 
+class _Reconnections:
+    """Counts how often a connection of one client, and of those beside it, was made anew after it had been lost.
+
+    redis-py makes it anew by itself, so whoever waits for an answer would not see that Redis has been away.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._known: WeakSet[AbstractConnection] = WeakSet()
+
+    async def connected(self, connection: AbstractConnection) -> None:
+        """What redis-py calls for a new connection, in place of what it would do itself."""
+        if connection in self._known:
+            self.count += 1
+        self._known.add(connection)
+        await connection.on_connect()
+
+
+def reconnections(client: Redis) -> int:
+    """Say how often a connection of this client was made anew.
+
+    When the number has grown Redis may have been away since, and may have forgotten its last moments: with ``appendfsync everysec``
+    what it had acknowledged in about two seconds.
+
+    Args:
+        client: made by :func:`connect` or :func:`beside`; of any other the answer is always 0.
+    """
+    tally = getattr(client.connection_pool.connection_kwargs.get("redis_connect_func"), "__self__", None)
+    return tally.count if isinstance(tally, _Reconnections) else 0
+
+
 def connect(url: str, *, retries: int = 3) -> Redis:
     """Make a client; it connects on first use.
 
@@ -57,7 +92,8 @@ def connect(url: str, *, retries: int = 3) -> Redis:
         BadSettings: an option in the URL is unknown or wrong.
     """
     try:
-        client = Redis.from_url(url, **connection_options(url, retries))
+        options = connection_options(url, retries)
+        client = Redis.from_url(url, redis_connect_func=_Reconnections().connected, **options)
         pool = client.connection_pool
         pool.connection_class = packed(pool.connection_class)
         # Made and thrown away, never opened: redis-py looks at most options only when it makes a connection.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from redis.exceptions import RedisError
 
 from penstock import keys
-from penstock.bus.connection import OUTAGES, redis_now_ms
+from penstock.bus.connection import OUTAGES, reconnections, redis_now_ms
 from penstock.bus.entries import entry_fields
 from penstock.contracts.replies import Reply
 from penstock.errors import NoReply, PenstockError, Unavailable, refusal
@@ -149,11 +149,15 @@ class _Asked:
         self.answers: dict[str, bytes] = {}
 
     async def ask(self, end: float, on_answer: Callable[[str], object]) -> None:
-        """Send and wait; after an outage of Redis send again what is not answered: what was executed finds its own answer."""
+        """Send and wait; after an outage of Redis send again what is not answered: what was executed finds its own answer.
+
+        Redis may have taken a command, or the answer, and have forgotten it.
+        """
         while len(self.answers) < len(self._entries) and time.monotonic() < end:
+            known = reconnections(self._client)
             try:
                 await self._send()
-                await self._collect(end, on_answer)
+                await self._collect(end, on_answer, known)
             except OUTAGES:
                 if time.monotonic() > end:
                     raise
@@ -166,7 +170,8 @@ class _Asked:
                 pipe.xadd(self._name, fields, maxlen=self._stream.max_length, approximate=True)
         await pipe.execute()
 
-    async def _collect(self, end: float, on_answer: Callable[[str], object]) -> None:
+    async def _collect(self, end: float, on_answer: Callable[[str], object], known: int) -> None:
+        """Take answers until all are there, the time is over, or a connection had to be made anew since it was ``known``."""
         open_replies = [name for name, ident in self._replies.items() if ident not in self.answers]
         while open_replies and (left := end - time.monotonic()) > 0:
             # Redis 6.2 rounds less than a millisecond down to 0, which means for ever.
@@ -176,3 +181,5 @@ class _Asked:
                 open_replies.remove(name)
                 self.answers[self._replies[name]] = bytes(popped[1])
                 on_answer(self._replies[name])
+            elif reconnections(self._client) != known:
+                return

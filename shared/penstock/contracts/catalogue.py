@@ -202,7 +202,7 @@ CHANNELS: Final[dict[str, Channel]] = {
             "What one worker is told.",
             "while the worker lives",
             {
-                DISPATCHER: ("accept_worker", "assign_runs", "revoke_runs", "stop_runs", "stop_worker"),
+                DISPATCHER: ("accept_worker", "assign_runs", "revoke_runs", "stop_runs", "stop_worker", "audit_runs"),
                 MONITOR: ("refuse_worker",),
             },
             {WORKER: tuple(workers.INBOX_MESSAGES)},

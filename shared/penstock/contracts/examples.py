@@ -106,6 +106,7 @@ _BODIES: Final[dict[str, Json]] = {
     "revoke_runs": {"runs": [{"id": _RUN, "epoch": 1}]},
     "stop_runs": {"runs": [{"id": _RUN, "epoch": 1}]},
     "stop_worker": {"boot_id": "life-1", "deadline_seconds": 60},
+    "audit_runs": {"boot_id": "life-1", "runs": [{"id": _RUN, **_CLAIM, "state": "RUNNING"}]},
     "dead.letter": {
         "reason": "unknown type 'x'; this stream takes worker.heartbeat",
         "stream": address("heartbeats", "{0}"),

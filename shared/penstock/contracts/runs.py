@@ -219,8 +219,9 @@ class DeleteRuns(Command):
         return self
 
 
-ReportedState = Literal["SCHEDULED", "RUNNING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED"]
-"""SCHEDULED hands an unstarted run back to the head of its queue."""
+ReportedState = Literal["SCHEDULED", "RUNNING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED", "LOST"]
+"""SCHEDULED hands an unstarted run back to the head of its queue. LOST answers an audit: this life of the worker knows nothing of
+the claim, so what has not begun returns to its queue, and the pool's policy for lost workers decides of what has."""
 
 
 class RunReport(BaseModel):

@@ -15,6 +15,8 @@ SUSPECT_INTERVALS: Final = 1.5
 """After so many without a heartbeat readers call an ONLINE worker suspect: one is overdue for half of its time."""
 MAX_SLOTS: Final = 10_000
 DEFAULT_SLOTS: Final = 10
+AUDIT_SECONDS: Final = 30
+"""How often a worker is told what it holds, besides every time Redis may have forgotten something."""
 DrainSeconds = Annotated[float, Field(ge=0, le=86_400)]
 Slots = Annotated[int, Field(ge=0, le=MAX_SLOTS)]
 WorkerStatus = Literal["ONLINE", "OFFLINE"]
@@ -149,6 +151,31 @@ class StopRuns(Message):
     runs: list[StoppedRun]
 
 
+class AuditedRun(Message):
+    """One claim as the dispatcher knows it."""
+
+    id: str
+    token: str
+    epoch: int
+    state: Literal["PENDING", "RUNNING", "CANCELLING"]
+
+
+class AuditRuns(Message):
+    """In the inbox, from the dispatcher: at this place in your inbox these are all the claims that this life of yours holds.
+
+    Nothing is to be done where you agree. Else, of what it names: report the end again of what has ended here, report RUNNING
+    what runs here and is PENDING there, stop what is CANCELLING there as for ``stop_runs``, and report LOST what you do not
+    know: you will never hear of it otherwise. What you hold by an earlier entry and it does not name is not yours any more:
+    stop it as for ``revoke_runs``. Compare tokens; after Redis has forgotten something an epoch may come a second time.
+
+    So remember how a run ended until an audit does not name it any more, and 10 seconds at least.
+    """
+
+    type: Literal["audit_runs"] = "audit_runs"
+    boot_id: str
+    runs: list[AuditedRun]
+
+
 class DrainWorker(Command):
     """On ``dispatch``: a worker shall take nothing new, finish what it holds, end.
 
@@ -187,5 +214,6 @@ INBOX_MESSAGES: Final[dict[str, type[Message]]] = {
     "revoke_runs": RevokeRuns,
     "stop_runs": StopRuns,
     "stop_worker": StopWorker,
+    "audit_runs": AuditRuns,
 }
 """Type -> model of what a worker may find in its inbox."""

@@ -17,9 +17,11 @@ from penstock.worker.job import CannotStart, Job, Outcome
 from penstock.worker.reports import cut_message
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from penstock.contracts.logs import Source
     from penstock.contracts.runs import ReportedState
-    from penstock.contracts.workers import AssignedRun
+    from penstock.contracts.workers import AssignedRun, AuditedRun
     from penstock.worker.clock import RedisClock
     from penstock.worker.console import Console
     from penstock.worker.identity import Identity
@@ -80,6 +82,7 @@ class Hands:
         self._idle.set()
         self.open = True
         """False: every further claim is handed back."""
+        self._over = False
 
     @property
     def count(self) -> int:
@@ -92,6 +95,9 @@ class Hands:
 
     def take(self, run: AssignedRun) -> None:
         """Take a claim over. A known one changes nothing; a newer one of the same run replaces the older."""
+        if self._reporter.repeat(run.token):
+            # Redis forgot that we had taken it out of the inbox.
+            return
         valid = ("report", "cancel")
         same = [held for held in (*self._running, *self._waiting) if held.run.id == run.id and held.ending in valid]
         if any(held.run.token == run.token for held in same):
@@ -107,13 +113,39 @@ class Hands:
 
     def revoke(self, run_id: str, epoch: int) -> None:
         """Drop the claims of a run up to an epoch: kill their processes, report nothing."""
-        for held in [held for held in self._waiting if held.run.id == run_id and held.run.epoch <= epoch]:
+        self._drop(lambda held: held.run.id == run_id and held.run.epoch <= epoch)
+
+    def _drop(self, is_void: Callable[[Held], bool]) -> None:
+        for held in [held for held in self._waiting if is_void(held)]:
             self._waiting.remove(held)
         for held in self._running:
-            if held.run.id == run_id and held.run.epoch <= epoch:
-                log.info("run revoked", run=run_id)
+            if is_void(held):
+                log.info("run revoked", run=held.run.id)
                 held.stop("silence")
         self._refill()
+
+    def audit(self, named: Sequence[AuditedRun]) -> None:
+        """Compare what we hold with what the dispatcher says that we hold, at this place of the inbox.
+
+        What it does not know is told again, what it named in vain is reported LOST, what it did not name is dropped.
+        """
+        if self._over:
+            return
+        mine = {held.run.token: held for held in (*self._waiting, *self._running) if held.ending != "silence"}
+        tokens = {run.token for run in named}
+        for run in named:
+            held = mine.get(run.token)
+            if held is None:
+                if not self._reporter.repeat(run.token):
+                    log.warning("a claim that never came here, or that was forgotten", run=run.id, state=run.state)
+                    self._reporter.send(RunReport(run=run.id, token=run.token, epoch=run.epoch, state="LOST"))
+            elif run.state == "CANCELLING":
+                self.cancel(run.id, run.epoch)
+            elif run.state == "PENDING" and held.started_ms is not None:
+                self._report(held, "RUNNING")
+        if not mine.keys() <= tokens:
+            self._drop(lambda held: held.run.token in mine and held.run.token not in tokens)
+        self._reporter.audited(tokens)
 
     def cancel(self, run_id: str, epoch: int) -> None:
         """End one claim and report that it was cancelled. Twice, or for a claim that is not here: nothing changes.
@@ -156,6 +188,7 @@ class Hands:
         Args:
             patience_seconds: between SIGTERM and SIGKILL; 0 kills at once.
         """
+        self._over = True
         self._waiting.clear()
         tasks = [held.task for held in self._running if held.task]
         if patience_seconds and tasks:

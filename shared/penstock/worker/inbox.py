@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from redis.exceptions import RedisError
 
 from penstock import keys
-from penstock.bus.connection import BLOCK_MS
+from penstock.bus.connection import BLOCK_MS, reconnections
 from penstock.bus.dead_letters import DeadLetter, bury
 from penstock.bus.delivery import explain
 from penstock.bus.entries import Entry
@@ -72,13 +72,22 @@ class Inbox:
         identity: whose.
         handle: takes over each message addressed to this life; must not wait.
         health: beaten at every read.
+        on_return: called when Redis has been away, or may have been.
     """
 
-    def __init__(self, client: Redis, identity: Identity, handle: Callable[[Message], None], health: Health) -> None:
+    def __init__(
+        self,
+        client: Redis,
+        identity: Identity,
+        handle: Callable[[Message], None],
+        health: Health,
+        on_return: Callable[[], None] = lambda: None,
+    ) -> None:
         self._client = client
         self._identity = identity
         self._handle = handle
         self._health = health
+        self._on_return = on_return
         self._key = keys.key(identity.partition, "inbox", identity.inbox)
         self._cursor = "0"
         self._accepted = False
@@ -88,10 +97,11 @@ class Inbox:
     async def run(self) -> None:
         """Read until cancelled, or until ``handle`` raises."""
         failures = 0
+        position, known = "0", reconnections(self._client)
         while True:
             self._health.beat("inbox", _ATTEMPT_SECONDS)
             try:
-                read: Any = await self._client.xread({self._key: self._cursor}, count=READ_COUNT, block=BLOCK_MS)
+                read: Any = await self._client.xread({self._key: position}, count=READ_COUNT, block=BLOCK_MS)
                 failures = 0
             except (RedisError, OSError) as problem:
                 failures += 1
@@ -101,6 +111,11 @@ class Inbox:
             entries = (next(iter(read.values()))[0] if isinstance(read, dict) else read[0][1]) if read else []
             if entries:
                 await self._take_over(entries)
+                position = self._cursor
+            if reconnections(self._client) != known:
+                # What was deleted may be there again, and on a replica with a slow clock new entries come before old ones.
+                position, known = "0", reconnections(self._client)
+                self._on_return()
 
     async def caught_up(self) -> None:
         """Wait until everything that is in the inbox at this moment has been taken over."""
@@ -126,7 +141,9 @@ class Inbox:
                 continue
             done.append(entry_id)
             if getattr(message, "boot_id", self._identity.boot_id) == self._identity.boot_id:
-                self._accepted = self._accepted or isinstance(message, AcceptWorker)
+                if isinstance(message, AcceptWorker):
+                    # Another life's entries were of an earlier one, if Redis had forgotten that it had ended.
+                    self._accepted, self._superseded = True, False
                 self._handle(message)
         async with self._advanced:
             self._cursor = entries[-1][0].decode()

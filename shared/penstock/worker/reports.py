@@ -1,8 +1,13 @@
-"""Report the states of runs on ``dispatch``. A report is forgotten only when Redis has it; order is kept."""
+"""Report the states of runs on ``dispatch``; order is kept.
+
+A report stays in the queue until Redis has it. As Redis may forget its last moments, how a run ended is remembered for longer:
+until an audit shows that the dispatcher knows it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +20,8 @@ from penstock.streams import DISPATCH, MAX_MESSAGE_BYTES
 from penstock.worker.clock import backoff
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
     from redis.asyncio import Redis
 
     from penstock.worker.identity import Identity
@@ -25,11 +32,64 @@ _REPORT_BYTES: Final = 400
 """More than a report has around its message; JSON writes a character of a message in at most six bytes."""
 _BYTES_PER_CHARACTER: Final = 6
 
+KEPT_SECONDS: Final = 30.0
+"""An end is remembered for at least so long after Redis took it: several times what ``everysec`` loses, or a replica lacks."""
+KEPT_AT_MOST: Final = 10_000
+"""Ends that are remembered, whatever else: as many as a worker can have slots, about 10 MB."""
+KEPT_CHARACTERS: Final = 5_000_000
+"""The same for their messages together, which are short unless a run fails."""
+
 
 def cut_message(message: str) -> str:
     """Shorten a message to what a report may carry, and replace what UTF-8 cannot spell."""
     clean = message.encode(errors="replace").decode()
     return clean if len(clean) <= MAX_MESSAGE_LENGTH else clean[: MAX_MESSAGE_LENGTH - 1] + "…"
+
+
+class Ends:
+    """How runs ended, by the token of the claim; the oldest are dropped when they are too many.
+
+    Args:
+        now: seconds; the monotonic clock.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._reports: dict[str, RunReport] = {}
+        self._sent: dict[str, float] = {}
+        self._characters = 0
+
+    def keep(self, report: RunReport) -> None:
+        """Remember one that is about to be sent."""
+        self._drop(report.token)
+        self._reports[report.token] = report
+        self._characters += len(report.message)
+        while len(self._reports) > KEPT_AT_MOST or self._characters > KEPT_CHARACTERS:
+            self._drop(next(iter(self._reports)))
+
+    def sent(self, report: RunReport) -> None:
+        """Redis has it."""
+        if report.token in self._reports:
+            self._sent[report.token] = self._now()
+
+    def find(self, token: str) -> RunReport | None:
+        """How the run of this claim ended; None if it did not here, or that is long ago."""
+        return self._reports.get(token)
+
+    def is_on_its_way(self, token: str) -> bool:
+        """Say whether Redis does not have it yet."""
+        return token in self._reports and token not in self._sent
+
+    def forget(self, named: Collection[str]) -> None:
+        """Drop what Redis has had for a while and an audit did not name: the dispatcher knows it for good."""
+        before = self._now() - KEPT_SECONDS
+        for token in [token for token, at in self._sent.items() if at <= before and token not in named]:
+            self._drop(token)
+
+    def _drop(self, token: str) -> None:
+        report = self._reports.pop(token, None)
+        self._sent.pop(token, None)
+        self._characters -= len(report.message) if report else 0
 
 
 class Reporter:
@@ -43,6 +103,7 @@ class Reporter:
     def __init__(self, client: Redis, identity: Identity) -> None:
         self._client = client
         self._identity = identity
+        self._ends = Ends()
         self._reports: deque[RunReport] = deque()
         self._ready = asyncio.Event()
         self._empty = asyncio.Event()
@@ -50,9 +111,22 @@ class Reporter:
 
     def send(self, report: RunReport) -> None:
         """Queue a report; it goes out as soon as Redis takes it."""
+        if report.state not in ("RUNNING", "LOST"):
+            self._ends.keep(report)
         self._reports.append(report)
         self._empty.clear()
         self._ready.set()
+
+    def repeat(self, token: str) -> bool:
+        """Send again how the run of a claim ended; False if that is not known here."""
+        report = self._ends.find(token)
+        if report and not self._ends.is_on_its_way(token):
+            self.send(report)
+        return report is not None
+
+    def audited(self, named: Collection[str]) -> None:
+        """Forget what the dispatcher knows: it does not name the tokens of these claims any more."""
+        self._ends.forget(named)
 
     async def flushed(self, timeout_seconds: float) -> int:
         """Wait until everything is sent.
@@ -86,8 +160,9 @@ class Reporter:
                 await asyncio.sleep(backoff(failures))
                 continue
             failures = 0
-            for _ in batch:
+            for report in batch:
                 self._reports.popleft()
+                self._ends.sent(report)
             if not self._reports:
                 self._ready.clear()
                 self._empty.set()

@@ -18,6 +18,7 @@ from penstock.contracts.runs import ClaimRuns
 from penstock.contracts.workers import (
     AcceptWorker,
     AssignRuns,
+    AuditRuns,
     Heartbeat,
     RefuseWorker,
     RevokeRuns,
@@ -113,7 +114,8 @@ class Worker:
             clock=clock,
             health=health,
         )
-        self._inbox = Inbox(client, identity, self._handle, health)
+        # Redis may have forgotten the last heartbeat, and with it who we are.
+        self._inbox = Inbox(client, identity, self._handle, health, on_return=self._heartbeats.soon)
         self._reporter = Reporter(client, identity)
         self._shipper = LogShipper(
             client,
@@ -210,7 +212,7 @@ class Worker:
             stopping=last,
         )
 
-    def _handle(self, message: Message) -> None:
+    def _handle(self, message: Message) -> None:  # noqa: C901 - one case for each kind
         match message:
             case AcceptWorker():
                 self._join()
@@ -226,6 +228,8 @@ class Worker:
             case StopRuns():
                 for stopped in message.runs:
                     self._hands.cancel(stopped.id, stopped.epoch)
+            case AuditRuns():
+                self._hands.audit(message.runs)
             case StopWorker():
                 self.drain_within(message.deadline_seconds)
 
