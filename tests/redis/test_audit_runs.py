@@ -88,7 +88,13 @@ async def test_the_script_names_what_the_rule_says(client: Redis, store: Dispatc
         held[run_id] = run
         await client.sadd(keys.key(0, "slots_in_flight", f"{pool.id}/w1"), run_id)
         if run:
-            fields = {"name": "x", "state": run.state, "boot": run.boot_id, "token": f"t{number}", "epoch": 1}
+            fields: dict[Any, Any] = {
+                "name": "x",
+                "state": run.state,
+                "boot": run.boot_id,
+                "token": f"t{number}",
+                "epoch": 1,
+            }
             await client.hset(keys.key(0, "run", run_id), mapping=fields)
 
     await store.audit_runs(0, everybody=True)

@@ -15,10 +15,13 @@ from penstock.bus.requests import publish, request, request_all
 from penstock.cli.embedded_redis import EmbeddedRedis, free_port
 from penstock.contracts.pools import PausePool, UpdatePool
 from penstock.contracts.replies import Reply, ReplyError
+from tests.rewinding import RewindableRedis
 from tests.scripts import evaluate
 from tests.support import read_messages, wait_until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from redis.asyncio import Redis
 
 EXECUTE = (
@@ -205,6 +208,23 @@ async def test_one_command_that_is_too_large_keeps_all_of_them_back(client: Redi
 
 async def test_no_commands_are_no_answers(client: Redis) -> None:
     assert await request_all(client, streams.COMMANDS, 0, []) == []
+
+
+async def test_what_redis_took_and_forgot_is_asked_again_however_short_the_outage(tmp_path: Path) -> None:
+    with RewindableRedis(tmp_path) as server:
+        asker, service = connect(server.url), connect(server.url)
+        server.save()
+        asking = asyncio.create_task(request(asker, streams.COMMANDS, 0, PausePool(pool="etl"), timeout_seconds=15))
+        command = await sent(service)
+        # In the main thread: the server ends with the thread that started it.
+        server.rewind()
+
+        again = await sent(service)
+        assert again == command
+        await answer(service, 0, Reply(id=again["id"], ok=True, result="done"))
+        assert await asking == "done"
+        await asker.aclose()
+        await service.aclose()
 
 
 async def test_after_an_outage_only_what_is_not_answered_is_sent_again(own_redis: EmbeddedRedis) -> None:

@@ -6,9 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
 import sys
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -27,9 +25,9 @@ from penstock.streams import DISPATCH
 from tests.definitions import define_pool
 from tests.support import read_events, wait_until
 from tests.system.service_processes import Services
+from tests.system.worker_process import worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from redis.asyncio import Redis
@@ -45,29 +43,6 @@ _shift, _time, _time_ns = float(os.environ["CLOCK_IS_WRONG_BY"]), time.time, tim
 time.time = lambda: _time() + _shift
 time.time_ns = lambda: _time_ns() + int(_shift * 1e9)
 """
-
-
-@contextmanager
-def worker(
-    url: str, pool: str, folder: Path, name: str, *options: str, interval: float, **variables: str
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A real worker process."""
-    ours = {key: value for key, value in os.environ.items() if not key.startswith("PENSTOCK_")}
-    environment = {
-        **ours,
-        "PENSTOCK_REDIS_URL": url,
-        "PENSTOCK_WORKER_HEARTBEAT_SECONDS": str(interval),
-        "PENSTOCK_WORKER_PREFETCH_SECONDS": "0",
-        **variables,
-    }
-    with (folder / f"worker-{pool}-{name}.log").open("wb") as log:
-        command = [sys.executable, "-m", "penstock", "worker", "start", "-p", pool, "-n", name, *options]
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 async def online(client: Redis, name: str = "") -> list[dict[str, Any]]:

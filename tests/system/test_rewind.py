@@ -1,0 +1,245 @@
+"""Redis forgets what it had acknowledged a moment ago: whoever counted on it notices by himself, and everything goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from penstock import keys
+from penstock.bus.connection import connect
+from penstock.client import NewRun, Penstock
+from penstock.errors import NotFound
+from tests.rewinding import RewindableRedis
+from tests.support import read_events, wait_until
+from tests.system.service_processes import Services
+from tests.system.worker_process import worker
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from redis.asyncio import Redis
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+
+ALL = ["pool_registry", "heartbeat_monitor", "dispatcher"]
+WITHIN_SECONDS = 10.0
+"""Promise 7."""
+USUAL_BOOT_SECONDS = 3.0
+"""These services on two idle cores; what a busy machine takes longer is allowed for."""
+PATIENCE_SECONDS = 60.0
+
+
+class Scene:
+    """An installation of real processes whose Redis can be rewound, and runs that wait for a file."""
+
+    def __init__(self, server: RewindableRedis, client: Redis, folder: Path) -> None:
+        self.server, self.client, self.folder = server, client, folder
+        self.penstock = Penstock(client, 1, timeout_seconds=PATIENCE_SECONDS)
+        self._rewound = 0.0
+        self._within = WITHIN_SECONDS
+
+    async def begin(self) -> None:
+        """Wait until the services answer."""
+        began = time.monotonic()
+        await self.penstock.create_pool("etl")
+        self._within = WITHIN_SECONDS + max(0.0, time.monotonic() - began - USUAL_BOOT_SECONDS)
+
+    async def submit(self, name: str, pool: str = "etl") -> str:
+        """A run that notes its beginning, waits for the file of its name, and notes its end."""
+        notes, gate = self.folder / f"{name}.notes", self.folder / f"{name}.gate"
+        line = f"sh -c 'echo begun >> {notes}; while ! test -e {gate}; do sleep 0.05; done; echo done >> {notes}'"
+        (run_id,) = await self.penstock.submit_runs(pool, [NewRun(command=line, name=name)])
+        return run_id
+
+    def open(self, name: str) -> None:
+        """Let a run end."""
+        (self.folder / f"{name}.gate").touch()
+
+    def notes(self, name: str) -> list[str]:
+        """What a run has noted."""
+        notes = self.folder / f"{name}.notes"
+        return notes.read_text().split() if notes.exists() else []
+
+    async def state(self, run_id: str, *states: str) -> Any:
+        """Wait until a run is in one of some states; after a rewind no longer than promised."""
+
+        async def there() -> Any:
+            with contextlib.suppress(NotFound):
+                run = await self.penstock.read_run(run_id)
+                return run if run.state in states else None
+
+        left = self._rewound + self._within - time.monotonic()
+        timeout = max(1.0, left) if self._rewound else PATIENCE_SECONDS
+        return await wait_until(there, what=f"{run_id} to be {states}", timeout=timeout)
+
+    def rewind(self) -> None:
+        """Lose what has been acknowledged since the moment that was saved."""
+        self.server.rewind()
+        self._rewound = time.monotonic()
+
+    async def told(self, run_id: str) -> list[str]:
+        """Names of the states in a run's events, which are numbered without a gap."""
+        resource = f"prefect.flow-run.{run_id}"
+        events = [one for one in await read_events(self.client) if one["resource"]["prefect.resource.id"] == resource]
+        assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+        return [event["event"].rpartition(".")[2] for event in events]
+
+    async def holds_nothing(self) -> None:
+        """Nothing is in flight."""
+        assert (await self.penstock.read_slots("etl")).pool == 0
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    with RewindableRedis(tmp_path) as server, Services(server.url, tmp_path, ALL):
+        client = connect(server.url)
+        scene = Scene(server, client, tmp_path)
+        try:
+            await scene.begin()
+            yield scene
+        finally:
+            await client.aclose()
+
+
+async def test_an_end_that_was_accepted_and_lost_is_said_again(scene: Scene, tmp_path: Path) -> None:
+    with worker(scene.server.url, "etl", tmp_path, "w1", interval=30):
+        begun, pending = await scene.submit("begun"), ""
+        await scene.state(begun, "RUNNING")
+        scene.server.save()
+        pending = await scene.submit("pending")
+        await scene.state(pending, "RUNNING")
+        scene.open("begun")
+        await scene.state(begun, "COMPLETED")
+
+        scene.rewind()
+
+        await scene.state(begun, "COMPLETED")
+        assert await scene.told(begun) == ["Scheduled", "Pending", "Running", "Completed"]
+        assert scene.notes("begun") == ["begun", "done"], "it was carried out once"
+        with pytest.raises(NotFound):
+            await scene.penstock.read_run(pending)
+        await scene.holds_nothing()
+
+
+async def test_a_beginning_that_was_lost_is_said_again(scene: Scene, tmp_path: Path) -> None:
+    """Else its worker's death would send it back to its queue, as if it had not begun."""
+    with worker(scene.server.url, "etl", tmp_path, "w1", interval=30) as process:
+        first = await scene.submit("first")
+        await scene.state(first, "RUNNING")
+        # It reads nothing, so the run is still PENDING at the moment that is saved.
+        process.send_signal(signal.SIGSTOP)
+        run = await scene.submit("run")
+        await scene.state(run, "PENDING")
+        scene.server.save()
+        process.send_signal(signal.SIGCONT)
+        await scene.state(run, "RUNNING")
+
+        scene.rewind()
+
+        await scene.state(run, "RUNNING")
+        scene.open("run")
+        await scene.state(run, "COMPLETED")
+        assert await scene.told(run) == ["Scheduled", "Pending", "Running", "Completed"]
+        assert scene.notes("run") == ["begun", "done"]
+
+
+async def test_a_claim_that_was_lost_is_dropped_and_the_run_handed_out_again(scene: Scene, tmp_path: Path) -> None:
+    with worker(scene.server.url, "etl", tmp_path, "w1", interval=30):
+        probe = await scene.submit("probe")
+        scene.open("probe")
+        await scene.state(probe, "COMPLETED")
+        await scene.penstock.pause_pool("etl")
+        run = await scene.submit("run")
+        scene.server.save()
+        await scene.penstock.resume_pool("etl")
+        await scene.state(run, "RUNNING")
+        await wait_until(lambda: _noted(scene, "run", 1), what="it has begun")
+
+        scene.rewind()
+
+        await scene.state(run, "SCHEDULED")
+        await scene.penstock.resume_pool("etl")
+        await scene.state(run, "RUNNING")
+        await wait_until(lambda: _noted(scene, "run", 2), what="it has begun again")
+        scene.open("run")
+        await scene.state(run, "COMPLETED")
+        assert scene.notes("run") == ["begun", "begun", "done"], "the first one was killed"
+        assert await scene.told(run) == ["Scheduled", "Pending", "Running", "Completed"]
+
+
+async def _noted(scene: Scene, name: str, count: int) -> bool:
+    return scene.notes(name).count("begun") == count
+
+
+async def test_a_worker_that_redis_has_forgotten_says_at_once_who_it_is(scene: Scene, tmp_path: Path) -> None:
+    waiting = await scene.submit("waiting")
+    with worker(scene.server.url, "etl", tmp_path, "w1", interval=1):
+        other = await scene.submit("other")
+        await scene.state(other, "RUNNING")
+    # An earlier life of the same name is what Redis remembers.
+    scene.server.save()
+    with worker(scene.server.url, "etl", tmp_path, "w1", interval=60):
+        await wait_until(lambda: _lives(scene, 2), what="the second life is known")
+
+        scene.rewind()
+
+        scene.open("waiting")
+        await scene.state(waiting, "COMPLETED", "CRASHED")
+        late = await scene.submit("late")
+        scene.open("late")
+        await scene.state(late, "COMPLETED")
+        await scene.state(other, "CRASHED")
+
+
+async def _lives(scene: Scene, count: int) -> bool:
+    started = [one for one in await read_events(scene.client) if one["event"] == "prefect.worker.started"]
+    return len(started) == count
+
+
+async def test_a_claim_whose_inbox_entry_was_lost_is_handed_out_again(scene: Scene, tmp_path: Path) -> None:
+    """Without any outage: somebody has deleted it, so the worker never hears of it."""
+    with worker(scene.server.url, "etl", tmp_path, "w1", interval=30) as process:
+        probe = await scene.submit("probe")
+        scene.open("probe")
+        await scene.state(probe, "COMPLETED")
+        process.send_signal(signal.SIGSTOP)
+        # The read that is waiting takes the first entry, whether the worker goes on or not.
+        bait = await scene.submit("bait")
+        await scene.state(bait, "PENDING")
+        run = await scene.submit("run")
+        await scene.state(run, "PENDING")
+        await scene.client.delete(keys.key(0, "inbox", "etl/w1"))
+        process.send_signal(signal.SIGCONT)
+        # Its turn is every 30 seconds; that it is now does not change what happens.
+        found: Any = await scene.client.zrange(keys.key(0, "audits"), 0, -1)
+        await scene.client.zadd(keys.key(0, "audits"), {member.decode(): 0 for member in found})
+
+        scene.open("run")
+        completed = await scene.state(run, "COMPLETED")
+
+        assert completed.epoch == 2
+        assert scene.notes("run") == ["begun", "done"]
+        scene.open("bait")
+        assert (await scene.state(bait, "COMPLETED")).epoch == 1
+
+
+async def test_definitions_and_plans_go_on_from_what_redis_still_knows(scene: Scene, tmp_path: Path) -> None:
+    with worker(scene.server.url, "etl", tmp_path, "w1", interval=30):
+        scene.server.save()
+        await scene.penstock.create_pool("later")
+        asking = asyncio.create_task(scene.penstock.create_pool("asked"))
+        scene.rewind()
+        # Whoever was waiting for an answer gets one; whoever had one has to look.
+        with contextlib.suppress(Exception):
+            await asking
+        assert [pool.name for pool in await scene.penstock.read_pools()] in (["etl"], ["asked", "etl"])
+        await scene.penstock.create_pool("later")
+        run = await scene.submit("run")
+        scene.open("run")
+        await scene.state(run, "COMPLETED")
