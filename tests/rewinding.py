@@ -11,6 +11,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def save(server: EmbeddedRedis, copy: Path) -> None:
+    """Remember this moment of a server: what it has written so far. A last command that is half written does not count."""
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(server.directory, copy)
+
+
+def kill_and_bring_back(server: EmbeddedRedis, copy: Path) -> None:
+    """Kill a server and give it back what it knew; it is not started."""
+    server.kill()
+    shutil.rmtree(server.directory)
+    shutil.copytree(copy, server.directory)
+
+
 class RewindableRedis(EmbeddedRedis):
     """A Redis whose file has everything it has acknowledged, so that a copy of it is an exact moment.
 
@@ -24,12 +37,9 @@ class RewindableRedis(EmbeddedRedis):
 
     def save(self) -> None:
         """Remember this moment."""
-        shutil.rmtree(self._copy, ignore_errors=True)
-        shutil.copytree(self.directory, self._copy)
+        save(self, self._copy)
 
     def rewind(self) -> None:
         """Kill it and start it again with what it knew then."""
-        self.kill()
-        shutil.rmtree(self.directory)
-        shutil.copytree(self._copy, self.directory)
+        kill_and_bring_back(self, self._copy)
         self.start()

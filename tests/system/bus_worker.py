@@ -12,10 +12,10 @@ import orjson
 from redis.exceptions import RedisError
 
 from penstock import keys
-from penstock.bus.connection import connect
+from penstock.bus.connection import connect, reconnections
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from types import TracebackType
 
     from redis.asyncio import Redis
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 AGAIN_SECONDS = 0.1
 """Pause before something is sent again that Redis did not take."""
+ENDS_KEPT = 10_000
+"""How many ends are remembered, in case Redis forgets that they were reported."""
 
 
 class BusWorker:
@@ -66,10 +68,14 @@ class BusWorker:
         self._clock_off_ms, self._twice, self._recorder = clock_off_ms, twice, recorder
         self._boot_id = f"{random.getrandbits(64):016x}"
         self._tasks: set[asyncio.Task[None]] = set()
-        self._stopped: dict[tuple[str, int], asyncio.Event] = {}
-        self._void: set[tuple[str, int]] = set()
+        self._beats = itertools.count()
+        # Of claims, by their tokens.
+        self._stopped: dict[str, asyncio.Event] = {}
+        self._started_ms: dict[str, int] = {}
+        self._void: set[str] = set()
+        self._ends: dict[str, tuple[dict[str, Any], str, int]] = {}
         self.executed: list[str] = []
-        self.held: dict[tuple[str, int], dict[str, Any]] = {}
+        self.held: dict[str, dict[str, Any]] = {}
 
     @property
     def name(self) -> str:
@@ -124,26 +130,30 @@ class BusWorker:
                 return
 
     async def _beat(self) -> None:
-        for seq in itertools.count():
-            await self._send(
-                "heartbeats",
-                {
-                    "type": "worker.heartbeat",
-                    "pool": self._pool,
-                    "worker": self._name,
-                    "worker_type": "process",
-                    "boot_id": self._boot_id,
-                    "seq": seq,
-                    "interval_seconds": self._interval,
-                    "slots": self._slots,
-                    "queues": self._queues,
-                },
-            )
+        while True:
+            await self._send_heartbeat()
             await asyncio.sleep(self._interval)
+
+    async def _send_heartbeat(self) -> None:
+        await self._send(
+            "heartbeats",
+            {
+                "type": "worker.heartbeat",
+                "pool": self._pool,
+                "worker": self._name,
+                "worker_type": "process",
+                "boot_id": self._boot_id,
+                "seq": next(self._beats),
+                "interval_seconds": self._interval,
+                "slots": self._slots,
+                "queues": self._queues,
+            },
+        )
 
     async def _read(self) -> None:
         inbox = keys.key(0, "inbox", f"{self._pool}/{self._name}")
         last = b"0"
+        known = reconnections(self._client)
         while True:
             try:
                 answer: Any = await self._client.xread({inbox: last}, block=1000)
@@ -153,47 +163,87 @@ class BusWorker:
             for entry_id, fields in answer[0][1] if answer else []:
                 last = entry_id
                 self._take(orjson.loads(fields[b"__data__"]))
+            if reconnections(self._client) != known:
+                # Redis may have forgotten who we are.
+                known = reconnections(self._client)
+                self._spawn(self._send_heartbeat())
 
     def _take(self, message: dict[str, Any]) -> None:
-        kind = message["type"]
-        if kind == "assign_runs" and message["boot_id"] == self._boot_id:
-            for run in message["runs"]:
-                self._write("claim", run=run["id"], epoch=run["epoch"], token=run["token"], boot=self._boot_id)
-                self._stopped[run["id"], run["epoch"]] = asyncio.Event()
-                self.held[run["id"], run["epoch"]] = run
-                self._spawn(self._execute(run))
-        for run in message["runs"] if kind in ("stop_runs", "revoke_runs") else ():
-            for claim, stopped in self._stopped.items():
-                # A revocation means all claims up to the one it names.
-                if claim[0] == run["id"] and (
-                    claim[1] == run["epoch"] or (kind == "revoke_runs" and claim[1] < run["epoch"])
-                ):
-                    stopped.set()
-                    if kind == "revoke_runs":
-                        self._void.add(claim)
+        if message.get("boot_id", self._boot_id) != self._boot_id:
+            return
+        match message["type"]:
+            case "assign_runs":
+                for run in message["runs"]:
+                    self._begin(run)
+            case "audit_runs":
+                self._compare(message["runs"])
+            case "revoke_runs":
+                # All claims up to the one it names.
+                void = {(run["id"], epoch) for run in message["runs"] for epoch in range(1, run["epoch"] + 1)}
+                self._drop(token for token, run in self.held.items() if (run["id"], run["epoch"]) in void)
+            case "stop_runs":
+                named = [(run["id"], run["epoch"]) for run in message["runs"]]
+                for token, run in self.held.items():
+                    if (run["id"], run["epoch"]) in named:
+                        self._stopped[token].set()
+
+    def _begin(self, run: dict[str, Any]) -> None:
+        token = run["token"]
+        if token in self.held or token in self._ends:
+            return
+        self._drop(other for other, held in self.held.items() if held["id"] == run["id"])
+        self._write("claim", run=run["id"], epoch=run["epoch"], token=token, boot=self._boot_id)
+        self._stopped[token] = asyncio.Event()
+        self.held[token] = run
+        self._spawn(self._execute(run))
+
+    def _drop(self, tokens: Iterable[str]) -> None:
+        """End claims that are not ours any more, and say nothing of them."""
+        for token in tokens:
+            self._void.add(token)
+            self._stopped[token].set()
+
+    def _compare(self, named: list[dict[str, Any]]) -> None:
+        """What we hold with what the dispatcher says that we hold."""
+        for run in named:
+            token = run["token"]
+            if token in self.held and token not in self._void:
+                if run["state"] == "CANCELLING":
+                    self._stopped[token].set()
+                elif run["state"] == "PENDING" and token in self._started_ms:
+                    self._spawn(self._report(self.held[token], "RUNNING", self._started_ms[token]))
+            elif token in self._ends:
+                self._spawn(self._report(*self._ends[token]))
+            else:
+                self._spawn(self._report(run, "LOST", 0))
+        tokens = {run["token"] for run in named}
+        self._drop(token for token in self.held if token not in tokens)
 
     async def _execute(self, run: dict[str, Any]) -> None:
-        claim = (run["id"], run["epoch"])
-        started_ms = time.time_ns() // 1_000_000 + self._clock_off_ms
+        token = run["token"]
+        started_ms = self._started_ms[token] = time.time_ns() // 1_000_000 + self._clock_off_ms
         await self._report(run, "RUNNING", started_ms)
         state = "FAILED" if random.random() < self._fails else "COMPLETED"
         seconds = random.random() * self._work_seconds * (10 if random.random() < self._long else 1)
         try:
-            await asyncio.wait_for(self._stopped[claim].wait(), seconds)
+            await asyncio.wait_for(self._stopped[token].wait(), seconds)
         except TimeoutError:
             self.executed.append(run["id"])
         else:
             state = "CANCELLED"
-        del self._stopped[claim], self.held[claim]
-        if claim in self._void:
-            self._void.discard(claim)
+        del self._stopped[token], self.held[token], self._started_ms[token]
+        if token in self._void:
+            self._void.discard(token)
             return
+        self._ends[token] = (run, state, started_ms)
+        if len(self._ends) > ENDS_KEPT:
+            del self._ends[next(iter(self._ends))]
         await self._report(run, state, started_ms)
 
     async def _report(self, run: dict[str, Any], state: str, started_ms: int) -> None:
         report: dict[str, Any] = {name: run[name] for name in ("token", "epoch")}
         report |= {"run": run["id"], "state": state, "started_ms": max(1, started_ms)}
-        if state != "RUNNING":
+        if state not in ("RUNNING", "LOST"):
             report["ended_ms"] = max(1, time.time_ns() // 1_000_000 + self._clock_off_ms)
         message = {"type": "report_runs", "pool": self._pool, "worker": self._name, "reports": [report]}
         self._write("report", run=run["id"], epoch=run["epoch"], token=run["token"], state=state)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from redis.exceptions import RedisError
 
 from penstock import keys
+from tests.rewinding import kill_and_bring_back, save
 from tests.system.chaos.failpoints import POINTS
 from tests.system.history.records import now_ms
 
@@ -73,6 +74,7 @@ class Faults:
             "cut network": (2, self._cut),
             "freeze network": (3, self._freeze_network),
             "kill redis": (3, self._kill_redis),
+            "rewind redis": (3, self._rewind_redis),
             "restart redis gently": (1, self._restart_redis),
             "freeze redis": (2, self._freeze_redis),
             "redis full": (2, self._fill_redis),
@@ -177,19 +179,33 @@ class Faults:
     async def _kill_redis(self) -> None:
         await self._away(self._server.kill)
 
+    async def _rewind_redis(self) -> None:
+        """It forgets its last moments for sure: what it has on disk is brought back to what it was a moment ago."""
+        copy = self._server.directory.with_name("copy")
+        about: Any = await self._client.info("persistence")
+        if about["aof_rewrite_in_progress"]:
+            return  # files come and go while it is copied
+        async with self._redis_is_hurt:
+            save(self._server, copy)
+            await self._wait(0.1, 1)
+            await self._go_away(lambda: kill_and_bring_back(self._server, copy), lossy=True)
+
     async def _restart_redis(self) -> None:
         await self._away(self._server.stop)
 
     async def _away(self, end: Callable[[], None]) -> None:
         async with self._redis_is_hurt:
-            since = now_ms()
-            lossy = self._server._options.get("appendfsync") != "always"
-            end()
-            await self._wait(0.1, 3)
-            self._server._options["appendfsync"] = self._chance.choice(["always", "everysec"])
-            self._server.start()
-            self._recorder.write("outage", since=since, lossy=lossy)
-            self.forgotten_events += await self._tail.after_outage(since)
+            await self._go_away(end, lossy=self._server._options.get("appendfsync") != "always")
+
+    async def _go_away(self, end: Callable[[], None], *, lossy: bool) -> None:
+        since = now_ms()
+        end()
+        ended = now_ms()
+        await self._wait(0.1, 3)
+        self._server._options["appendfsync"] = self._chance.choice(["always", "everysec"])
+        self._server.start()
+        self._recorder.write("outage", since=since, lossy=lossy)
+        self.forgotten_events += await self._tail.after_outage(ended)
 
     async def _freeze_redis(self) -> None:
         async with self._redis_is_hurt:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import RedisError
 
+from penstock import keys
 from penstock.bus.requests import request
 from penstock.client import Penstock
 from penstock.contracts.deployments import ScheduleSpec
@@ -118,9 +119,17 @@ class Load:
     async def until_finished(self) -> None:
         """Wait until nobody waits for a run any more."""
         while True:
+            await self._forget_the_forgotten()
             if not self.unfinished():
                 return
             await asyncio.sleep(0.05)
+
+    async def _forget_the_forgotten(self) -> None:
+        """Wait no more for what was accepted and is not there: whether it may be so is for the history to judge."""
+        for run in [run for run in self.accepted if run not in self._tail.states]:
+            with contextlib.suppress(RedisError, OSError):
+                if not await self._client.exists(keys.key(0, "run", run)):
+                    self.accepted.discard(run)
 
     def unfinished(self) -> set[str]:
         """Runs that somebody waits for."""

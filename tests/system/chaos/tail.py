@@ -73,27 +73,26 @@ class Tail:
         else:
             self.open.add(run_id)
 
-    async def after_outage(self, since: int) -> int:
+    async def after_outage(self, ended: int) -> int:
         """Find out which events Redis has forgotten.
 
         Args:
-            since: ms, when Redis went away.
+            ended: ms, when Redis was gone; no event of before came later.
 
         Returns:
             How many.
         """
-        begin = since - LOOKS_BACK_MS
+        begin = ended - LOOKS_BACK_MS
         while True:
             with contextlib.suppress(RedisError, OSError):
                 kept: Any = await self._client.xrange(keys.key(0, "events"), min=str(begin))
                 break
             await asyncio.sleep(0.1)
         there = {entry_id.decode() for entry_id, _ in kept}
-        newest = max(there, default="0-0", key=_order)
         gone = [
             (at, entry_id, event)
             for at, entry_id, event in self._recent
-            if at >= begin and entry_id not in there and _order(entry_id) < _order(newest)
+            if begin <= at <= ended and entry_id not in there
         ]
         if gone:
             self._recorder.write("rewound", ids=[entry_id for _, entry_id, _ in gone])
@@ -114,8 +113,3 @@ class Tail:
                 self.states[run_id] = (state or b"SCHEDULED").decode()
                 if self.states[run_id] not in TERMINAL:
                     self.open.add(run_id)
-
-
-def _order(entry_id: str) -> tuple[int, int]:
-    milliseconds, _, number = entry_id.partition("-")
-    return int(milliseconds), int(number)
