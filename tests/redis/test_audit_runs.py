@@ -10,6 +10,7 @@ import pytest
 from penstock import keys
 from penstock.bus.connection import redis_now_ms
 from penstock.contracts.runs import IN_FLIGHT, TERMINAL, CancelRuns
+from penstock.contracts.workers import DrainWorker
 from services.dispatcher import bounds
 from services.dispatcher.custody import HeldRun, after_disowning, audit_due_ms, audited
 from tests.definitions import define_deployment, define_pool
@@ -167,6 +168,21 @@ async def test_many_workers_are_told_in_several_calls(
 
     assert await store.audit_runs(0, everybody=True) == 5
     assert [len(await audits(client, f"w{number}")) for number in range(5)] == [1] * 5
+
+
+async def test_a_worker_that_does_not_say_that_it_drains_is_told_again(client: Redis, store: DispatchStore) -> None:
+    pool = await define_pool(client, "etl")
+    await announce(store, pool)
+    await store.drain_worker(0, DrainWorker(pool="etl", worker="w1"))
+    await client.delete(keys.key(0, "inbox", "etl/w1"))
+
+    await store.audit_runs(0, everybody=True)
+    assert [one["type"] for one in await read_messages(client, "inbox", "etl/w1")] == ["audit_runs", "stop_worker"]
+
+    await announce(store, pool, slots=0)
+    await client.delete(keys.key(0, "inbox", "etl/w1"))
+    await store.audit_runs(0, everybody=True)
+    assert [one["type"] for one in await read_messages(client, "inbox", "etl/w1")] == ["audit_runs"]
 
 
 async def test_the_audits_of_a_deleted_pool_end(client: Redis, store: DispatchStore) -> None:

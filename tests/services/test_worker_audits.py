@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from penstock.contracts.workers import AuditedRun, AuditRuns
+from penstock import keys
+from penstock.bus.entries import entry_fields
+from penstock.contracts.workers import AcceptWorker, AssignRuns, AuditedRun, AuditRuns, RevokedRun, RevokeRuns
 from tests.support import wait_until
-from tests.worker_rig import claim, working
+from tests.worker_rig import INBOX, claim, working
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -174,3 +176,68 @@ async def test_an_assignment_that_comes_back_after_its_end_is_not_carried_out_ag
 
         await wait_until(again, what="its end is said again")
         assert await rig.output(run) == [("stdout", "once")]
+
+
+async def put_back(rig: Rig, entries: dict[str, AuditRuns | AssignRuns | RevokeRuns]) -> None:
+    """Let Redis have forgotten that entries were deleted, and the worker's connections be lost."""
+    inbox = keys.key(0, "inbox", INBOX)
+    await rig.client.delete(inbox)
+    for entry_id, message in entries.items():
+        await rig.client.xadd(inbox, {**entry_fields(message)}, id=entry_id)
+    beats = len(await rig.heartbeats())
+    await rig.client.client_kill_filter(_type="normal", skipme=True)
+
+    async def one_more() -> bool:
+        return len(await rig.heartbeats()) > beats
+
+    await wait_until(one_more, what="it says at once that it lives")
+    await wait_until(rig.inbox_empty, what="all is read again")
+
+
+async def test_entries_that_come_back_do_no_harm_to_what_came_after_them(client: Redis) -> None:
+    async with working(client) as rig:
+        run = claim(command=SLEEP)
+        entries: dict[str, AuditRuns | AssignRuns | RevokeRuns] = {}
+        for message in (
+            AuditRuns(boot_id=rig.identity.boot_id, runs=[]),
+            # The same epoch as that of the claim: Redis has handed it out before, and forgotten that.
+            RevokeRuns(runs=[RevokedRun(id=run.id, epoch=run.epoch)]),
+            AssignRuns(boot_id=rig.identity.boot_id, pool="etl", runs=[run]),
+        ):
+            entry_id: Any = await client.xadd(keys.key(0, "inbox", INBOX), {**entry_fields(message)})
+            entries[entry_id.decode()] = message
+        await rig.report(run, "RUNNING")
+        await wait_until(rig.inbox_empty, what="all is read")
+
+        await put_back(rig, entries)
+
+        last = claim(command="true")
+        await rig.assign(last)
+        await rig.completed(last)
+        assert await rig.states(run) == ["RUNNING"]
+        assert await rig.holds(1)
+
+
+async def test_an_assignment_with_an_older_id_is_read_after_a_lost_connection(client: Redis) -> None:
+    """A replica whose clock is slow has taken over."""
+    async with working(client) as rig:
+        await audit(rig)
+        run = claim(command="true")
+        await put_back(rig, {"1-1": AssignRuns(boot_id=rig.identity.boot_id, pool="etl", runs=[run])})
+        await rig.completed(run)
+
+
+async def test_a_life_that_redis_had_forgotten_is_ours_again_when_it_is_accepted(client: Redis) -> None:
+    async with working(client) as rig:
+        # Meant for an earlier life, whose end Redis has forgotten.
+        await rig.assign(claim(command="true"), boot_id="earlier")
+        run = claim(command=SLEEP)
+        await rig.assign(run)
+        await rig.report(run, "RUNNING")
+        await client.delete(keys.key(0, "inbox", INBOX))
+        await rig.send(AcceptWorker(boot_id=rig.identity.boot_id, slots=4))
+
+        await rig.revoke(run)
+
+        await wait_until(rig.inbox_empty, what="the inbox is ours, and emptied by us")
+        await wait_until(lambda: rig.holds(0), what="the run is dropped")

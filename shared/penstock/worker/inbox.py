@@ -20,7 +20,7 @@ from penstock.bus.connection import BLOCK_MS, reconnections
 from penstock.bus.dead_letters import DeadLetter, bury
 from penstock.bus.delivery import explain
 from penstock.bus.entries import Entry
-from penstock.contracts.workers import INBOX_MESSAGES, AcceptWorker, RevokeRuns, StopRuns
+from penstock.contracts.workers import INBOX_MESSAGES, AcceptWorker, AssignRuns, RevokeRuns, StopRuns
 from penstock.errors import BadMessage
 from penstock.streams import DATA_FIELD, TYPE_FIELD
 from penstock.worker.clock import backoff
@@ -90,6 +90,7 @@ class Inbox:
         self._on_return = on_return
         self._key = keys.key(identity.partition, "inbox", identity.inbox)
         self._cursor = "0"
+        self._highest = (0, 0)
         self._accepted = False
         self._superseded = False
         self._advanced = asyncio.Condition()
@@ -113,7 +114,7 @@ class Inbox:
                 await self._take_over(entries)
                 position = self._cursor
             if reconnections(self._client) != known:
-                # What was deleted may be there again, and on a replica with a slow clock new entries come before old ones.
+                # On a replica that has taken over and whose clock is slow, new entries come before old ones.
                 position, known = "0", reconnections(self._client)
                 self._on_return()
 
@@ -140,6 +141,8 @@ class Inbox:
             if self._is_for_newer_life(message):
                 continue
             done.append(entry_id)
+            if self._is_over(entry_id.decode(), message):
+                continue
             if getattr(message, "boot_id", self._identity.boot_id) == self._identity.boot_id:
                 if isinstance(message, AcceptWorker):
                     # Another life's entries were of an earlier one, if Redis had forgotten that it had ended.
@@ -149,6 +152,16 @@ class Inbox:
             self._cursor = entries[-1][0].decode()
             self._advanced.notify_all()
         await self._delete(done, dead)
+
+    def _is_over(self, entry_id: str, message: Message) -> bool:
+        """Say whether an entry may have been read before and must not count again.
+
+        Redis may have forgotten that it was deleted. What it says of claims was true at its place in the inbox, and is not of
+        later ones. An assignment is known by its tokens.
+        """
+        order = _order(entry_id)
+        again, self._highest = order <= self._highest, max(order, self._highest)
+        return again and not isinstance(message, AssignRuns | AcceptWorker)
 
     def _is_for_newer_life(self, message: Message) -> bool:
         boot_id = getattr(message, "boot_id", None)
