@@ -6,18 +6,25 @@ import asyncio
 import contextlib
 import signal
 import time
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from penstock import keys
-from penstock.bus.connection import connect
+from penstock.bus.connection import connect, redis_now_ms
+from penstock.bus.requests import publish
 from penstock.client import NewRun, Penstock
+from penstock.contracts.deployments import DeploymentChanged
 from penstock.errors import NotFound
+from penstock.streams import DEFINITIONS
+from tests.definitions import define_deployment, define_pool
 from tests.rewinding import RewindableRedis
+from tests.scheduling import define_schedule, made_runs
 from tests.support import read_events, wait_until
 from tests.system.service_processes import Services
 from tests.system.worker_process import worker
+from tests.worker_rig import gone
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -53,7 +60,7 @@ class Scene:
     async def submit(self, name: str, pool: str = "etl") -> str:
         """A run that notes its beginning, waits for the file of its name, and notes its end."""
         notes, gate = self.folder / f"{name}.notes", self.folder / f"{name}.gate"
-        line = f"sh -c 'echo begun >> {notes}; while ! test -e {gate}; do sleep 0.05; done; echo done >> {notes}'"
+        line = f"sh -c 'echo begun $$ >> {notes}; while ! test -e {gate}; do sleep 0.05; done; echo done >> {notes}'"
         (run_id,) = await self.penstock.submit_runs(pool, [NewRun(command=line, name=name)])
         return run_id
 
@@ -62,9 +69,13 @@ class Scene:
         (self.folder / f"{name}.gate").touch()
 
     def notes(self, name: str) -> list[str]:
-        """What a run has noted."""
+        """What a run has noted: that it has begun, under which process id, and that it is done."""
         notes = self.folder / f"{name}.notes"
         return notes.read_text().split() if notes.exists() else []
+
+    def steps(self, name: str) -> list[str]:
+        """The same without process ids."""
+        return [word for word in self.notes(name) if not word.isdigit()]
 
     async def state(self, run_id: str, *states: str) -> Any:
         """Wait until a run is in one of some states; after a rewind no longer than promised."""
@@ -121,7 +132,7 @@ async def test_an_end_that_was_accepted_and_lost_is_said_again(scene: Scene, tmp
 
         await scene.state(begun, "COMPLETED")
         assert await scene.told(begun) == ["Scheduled", "Pending", "Running", "Completed"]
-        assert scene.notes("begun") == ["begun", "done"], "it was carried out once"
+        assert scene.steps("begun") == ["begun", "done"], "it was carried out once"
         with pytest.raises(NotFound):
             await scene.penstock.read_run(pending)
         await scene.holds_nothing()
@@ -146,7 +157,7 @@ async def test_a_beginning_that_was_lost_is_said_again(scene: Scene, tmp_path: P
         scene.open("run")
         await scene.state(run, "COMPLETED")
         assert await scene.told(run) == ["Scheduled", "Pending", "Running", "Completed"]
-        assert scene.notes("run") == ["begun", "done"]
+        assert scene.steps("run") == ["begun", "done"]
 
 
 async def test_a_claim_that_was_lost_is_dropped_and_the_run_handed_out_again(scene: Scene, tmp_path: Path) -> None:
@@ -160,16 +171,18 @@ async def test_a_claim_that_was_lost_is_dropped_and_the_run_handed_out_again(sce
         await scene.penstock.resume_pool("etl")
         await scene.state(run, "RUNNING")
         await wait_until(lambda: _noted(scene, "run", 1), what="it has begun")
+        (pid,) = (int(word) for word in scene.notes("run") if word.isdigit())
 
         scene.rewind()
 
         await scene.state(run, "SCHEDULED")
+        await wait_until(lambda: gone(pid), what="its process is ended, which nobody waits for")
         await scene.penstock.resume_pool("etl")
         await scene.state(run, "RUNNING")
         await wait_until(lambda: _noted(scene, "run", 2), what="it has begun again")
         scene.open("run")
         await scene.state(run, "COMPLETED")
-        assert scene.notes("run") == ["begun", "begun", "done"], "the first one was killed"
+        assert scene.steps("run") == ["begun", "begun", "done"], "the first one was killed"
         assert await scene.told(run) == ["Scheduled", "Pending", "Running", "Completed"]
 
 
@@ -224,22 +237,49 @@ async def test_a_claim_whose_inbox_entry_was_lost_is_handed_out_again(scene: Sce
         completed = await scene.state(run, "COMPLETED")
 
         assert completed.epoch == 2
-        assert scene.notes("run") == ["begun", "done"]
+        assert scene.steps("run") == ["begun", "done"]
         scene.open("bait")
         assert (await scene.state(bait, "COMPLETED")).epoch == 1
 
 
-async def test_definitions_and_plans_go_on_from_what_redis_still_knows(scene: Scene, tmp_path: Path) -> None:
+async def test_whoever_had_an_answer_looks_and_whoever_waits_gets_one(scene: Scene, tmp_path: Path) -> None:
+    scene.server.save()
+    await scene.penstock.create_pool("forgotten")
+    asking = asyncio.create_task(scene.penstock.create_queue("etl", "asked"))
+
+    scene.rewind()
+
+    assert (await asking).name == "asked"
+    assert [pool.name for pool in await scene.penstock.read_pools()] == ["etl"]
     with worker(scene.server.url, "etl", tmp_path, "w1", interval=30):
-        scene.server.save()
-        await scene.penstock.create_pool("later")
-        asking = asyncio.create_task(scene.penstock.create_pool("asked"))
-        scene.rewind()
-        # Whoever was waiting for an answer gets one; whoever had one has to look.
-        with contextlib.suppress(Exception):
-            await asking
-        assert [pool.name for pool in await scene.penstock.read_pools()] in (["etl"], ["asked", "etl"])
-        await scene.penstock.create_pool("later")
+        await scene.penstock.create_pool("forgotten")
         run = await scene.submit("run")
         scene.open("run")
         await scene.state(run, "COMPLETED")
+
+
+async def test_a_schedule_leaves_out_no_fire_time_and_makes_none_twice(tmp_path: Path) -> None:
+    services = Services("", tmp_path, ["scheduler", "scheduler", "dispatcher"])
+    with RewindableRedis(tmp_path) as server:
+        services._environment |= {"PENSTOCK_REDIS_URL": server.url, "PENSTOCK_SCHEDULER_MAX_RUNS": "6"}
+        client = connect(server.url)
+        with services:
+            await define_pool(client, "etl")
+            deployment = await define_deployment(client, revised_ms=await redis_now_ms(client))
+            await define_schedule(client, deployment, interval_seconds=1, anchor="2026-01-01T00:00:00Z")
+            message = DeploymentChanged(deployment_id=deployment, deployment="hello/demo", pool="etl", revision=1)
+            await publish(client, DEFINITIONS, 0, message)
+
+            async def more_than(count: int) -> bool:
+                return await client.zcard(keys.key(0, "deployment_waiting", deployment)) > count
+
+            await wait_until(lambda: more_than(5), what=services.log(), timeout=PATIENCE_SECONDS)
+            for _ in range(4):
+                server.save()
+                count = await client.zcard(keys.key(0, "deployment_waiting", deployment))
+                await wait_until(lambda count=count: more_than(count), what=services.log())
+                server.rewind()
+                await wait_until(lambda count=count: more_than(count + 3), what=services.log())
+        made = [run.due_ms for run in await made_runs(client, deployment)]
+        await client.aclose()
+    assert {later - earlier for earlier, later in pairwise(made)} == {1000}

@@ -34,12 +34,19 @@ from penstock.contracts.workers import (
     DEFAULT_INTERVAL_SECONDS,
     DEFAULT_SLOTS,
     AcceptWorker,
+    AssignRuns,
+    AuditRuns,
     Heartbeat,
     RefuseWorker,
+    RevokedRun,
+    RevokeRuns,
+    StoppedRun,
+    StopRuns,
     StopWorker,
 )
 from penstock.errors import NoReply, refusal
 from penstock.settings import Settings
+from penstock.worker.audit import compare
 from penstock.worker.clock import RedisClock
 from penstock.worker.heartbeats import Heartbeats
 from penstock.worker.inbox import Inbox
@@ -54,7 +61,7 @@ if TYPE_CHECKING:
 
     from penstock.contracts.base import Message
     from penstock.contracts.runs import ReportedState
-    from penstock.contracts.workers import AssignedRun
+    from penstock.contracts.workers import AssignedRun, AuditedRun
     from penstock.worker.identity import Identity
 
 log = structlog.get_logger("penstock.worker")
@@ -124,8 +131,8 @@ class CustomWorker:
     """One life of a worker; made by :func:`join`. Iterate over it for what the dispatcher says.
 
     Yields ``AssignRuns`` (execute these, in this order), ``RevokeRuns`` (no longer yours: stop, report nothing), ``StopRuns`` (end
-    these, report them CANCELLED) and ``StopWorker`` (nothing more will come: finish what you hold, then leave the block). The
-    iteration ends after :meth:`drain` when nothing is left to say.
+    these, report them CANCELLED; it may be said again) and ``StopWorker`` (nothing more will come: finish what you hold, then
+    leave the block). The iteration ends after :meth:`drain` when nothing is left to say. Audits are answered here.
 
     Args:
         client: of the Redis its pool lives in.
@@ -155,8 +162,11 @@ class CustomWorker:
             clock=self.clock,
             health=self.health,
         )
-        self._inbox = Inbox(client, identity, self._take, self.health)
+        # Redis may have forgotten the last heartbeat, and with it who we are.
+        self._inbox = Inbox(client, identity, self._take, self.health, on_return=self._heartbeats.soon)
         self._reporter = Reporter(client, identity)
+        self._held: dict[str, AssignedRun] = {}
+        self._running: dict[str, RunReport] = {}
         self._loops: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
@@ -219,17 +229,20 @@ class CustomWorker:
             started_ms: milliseconds of Redis TIME (see :attr:`clock`); None means now.
             ended_ms: the same.
         """
-        self._reporter.send(
-            RunReport(
-                run=run.id,
-                token=run.token,
-                epoch=run.epoch,
-                state=state,
-                message=cut_message(message) if message else "",
-                started_ms=started_ms,
-                ended_ms=ended_ms,
-            )
+        report = RunReport(
+            run=run.id,
+            token=run.token,
+            epoch=run.epoch,
+            state=state,
+            message=cut_message(message) if message else "",
+            started_ms=started_ms,
+            ended_ms=ended_ms,
         )
+        if state == "RUNNING":
+            self._running[run.token] = report
+        else:
+            self._let_go(run.token)
+        self._reporter.send(report)
 
     def drain(self) -> None:
         """Take nothing more; what is held can still be reported. The iteration ends when everything said so far has been read."""
@@ -260,8 +273,47 @@ class CustomWorker:
             case StopWorker():
                 self._draining = True
                 self._heartbeats.soon()
-        self._messages.append(message)
-        self._news.set()
+            case AssignRuns():
+                new = [run for run in message.runs if not self._is_known(run.token)]
+                self._held.update((run.token, run) for run in new)
+                if len(new) < len(message.runs):
+                    message = message.model_copy(update={"runs": new})
+            case RevokeRuns():
+                void = {run.id: run.epoch for run in message.runs}
+                for run in [run for run in self._held.values() if run.epoch <= void.get(run.id, 0)]:
+                    self._let_go(run.token)
+            case AuditRuns():
+                self._audit(message.runs)
+                return
+        self._hand_over(message)
+
+    def _hand_over(self, message: Message) -> None:
+        if getattr(message, "runs", True):
+            self._messages.append(message)
+            self._news.set()
+
+    def _is_known(self, token: str) -> bool:
+        """An assignment may come twice, when Redis has forgotten that it was taken over."""
+        return token in self._held or self._reporter.repeat(token)
+
+    def _let_go(self, token: str) -> None:
+        self._held.pop(token, None)
+        self._running.pop(token, None)
+
+    def _audit(self, named: Sequence[AuditedRun]) -> None:
+        """Say what the dispatcher does not know, and hand over what was to be done and did not come here."""
+        found = compare(named, self._held.keys(), self._running.keys())
+        self._reporter.settle(found.unknown, named)
+        for run in found.begun:
+            self._reporter.send(self._running[run.token])
+        self._hand_over(StopRuns(runs=[StoppedRun(id=run.id, epoch=run.epoch) for run in found.stopped]))
+        void = [self._held[token] for token in found.void]
+        for claim in void:
+            self._let_go(claim.token)
+        # A newer claim of the same run, which may have the same number, has replaced the one that is void.
+        again = {claim.id for claim in self._held.values()}
+        revoked = [RevokedRun(id=claim.id, epoch=claim.epoch) for claim in void if claim.id not in again]
+        self._hand_over(RevokeRuns(runs=revoked))
 
     def _raise_unless_accepted(self) -> None:
         self._raise_for_loops()

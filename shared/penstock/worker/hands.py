@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from penstock.bus.delivery import explain
 from penstock.contracts.runs import RunReport, RunSpec
 from penstock.errors import Invalid, Unavailable
+from penstock.worker.audit import compare
 from penstock.worker.held import HANDED_BACK, Held, cancelled
 from penstock.worker.job import CannotStart, Job, Outcome
 from penstock.worker.reports import cut_message
@@ -132,20 +133,15 @@ class Hands:
         if self._over:
             return
         mine = {held.run.token: held for held in (*self._waiting, *self._running) if held.ending != "silence"}
-        tokens = {run.token for run in named}
-        for run in named:
-            held = mine.get(run.token)
-            if held is None:
-                if not self._reporter.repeat(run.token):
-                    log.warning("a claim that never came here, or that was forgotten", run=run.id, state=run.state)
-                    self._reporter.send(RunReport(run=run.id, token=run.token, epoch=run.epoch, state="LOST"))
-            elif run.state == "CANCELLING":
-                self.cancel(run.id, run.epoch)
-            elif run.state == "PENDING" and held.started_ms is not None:
-                self._report(held, "RUNNING")
-        if not mine.keys() <= tokens:
-            self._drop(lambda held: held.run.token in mine and held.run.token not in tokens)
-        self._reporter.audited(tokens)
+        running = {token for token, held in mine.items() if held.started_ms is not None}
+        found = compare(named, mine.keys(), running)
+        self._reporter.settle(found.unknown, named)
+        for run in found.stopped:
+            self.cancel(run.id, run.epoch)
+        for run in found.begun:
+            self._report(mine[run.token], "RUNNING")
+        if found.void:
+            self._drop(lambda held: held.run.token in found.void)
 
     def cancel(self, run_id: str, epoch: int) -> None:
         """End one claim and report that it was cancelled. Twice, or for a claim that is not here: nothing changes.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -20,10 +20,11 @@ from penstock.streams import DISPATCH, MAX_MESSAGE_BYTES
 from penstock.worker.clock import backoff
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable
 
     from redis.asyncio import Redis
 
+    from penstock.contracts.workers import AuditedRun
     from penstock.worker.identity import Identity
 
 log = structlog.get_logger("penstock.worker")
@@ -55,7 +56,7 @@ class Ends:
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._reports: dict[str, RunReport] = {}
+        self._reports: OrderedDict[str, RunReport] = OrderedDict()
         self._sent: dict[str, float] = {}
         self._characters = 0
 
@@ -124,9 +125,18 @@ class Reporter:
             self.send(report)
         return report is not None
 
-    def audited(self, named: Collection[str]) -> None:
-        """Forget what the dispatcher knows: it does not name the tokens of these claims any more."""
-        self._ends.forget(named)
+    def settle(self, unknown: Iterable[AuditedRun], named: Iterable[AuditedRun]) -> None:
+        """Answer an audit.
+
+        Args:
+            unknown: claims it names that are not held here: their end is said again, or that they are LOST.
+            named: all it names; of others the dispatcher knows the end.
+        """
+        for run in unknown:
+            if not self.repeat(run.token):
+                log.warning("a claim that never came here, or was forgotten", run=run.id, state=run.state)
+                self.send(RunReport(run=run.id, token=run.token, epoch=run.epoch, state="LOST"))
+        self._ends.forget({run.token for run in named})
 
     async def flushed(self, timeout_seconds: float) -> int:
         """Wait until everything is sent.
