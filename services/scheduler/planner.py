@@ -186,7 +186,7 @@ class Planner:
             await asyncio.sleep(0)  # a rule of many years is slow; heartbeats of this process are not
         await self._store.follow_schedules(partition, now_ms, outdated)
         advances += await self._submit_all(partition, now_ms, by_pool)
-        await self._store.advance_plan(partition, advances)
+        await self._store.advance_plan(partition, advances, now_ms + SOON_MS)
 
     def _work(self, partition: int, now_ms: int, plan: Plan, deployment: Deployment, schedule: Schedule) -> Work:
         def fires(after: datetime) -> Iterator[datetime]:
@@ -212,11 +212,12 @@ class Planner:
         """Submit the runs of several plans in as few messages as possible, then say how far each plan is."""
         advances: list[Advance] = []
         words: dict[str, str] = {}
+        there: dict[str, str] = {}
         away = False
         for pool, works in by_pool.items():
             try:
                 for chunk in chunks([run for work in works for run in work.runs]) if not away else ():
-                    words |= await self._ask(partition, pool, chunk)
+                    words |= await self._ask(partition, pool, chunk, there)
             except (Unavailable, Expired) as problem:
                 away = True  # nor would it answer for the other pools
                 log.warning("runs not submitted, trying again", pool=pool, error=str(problem))
@@ -224,44 +225,56 @@ class Planner:
                 log.warning("runs refused", pool=pool, error=str(problem))
                 advances += [_postponed(work.plan, now_ms) for work in works]
                 continue
-            advances += [_advance(now_ms, work, words) for work in works]
+            advances += [_advance(now_ms, work, words, there) for work in works]
         SUBMITTED.inc(sum(word == "accepted" for word in words.values()))
         return advances
 
-    async def _ask(self, partition: int, pool: str, runs: list[SubmittedRun]) -> dict[str, str]:
+    async def _ask(self, partition: int, pool: str, runs: list[SubmittedRun], there: dict[str, str]) -> dict[str, str]:
         """Submit runs of one pool.
+
+        Args:
+            partition: of the pool.
+            pool: its name.
+            runs: to be submitted.
+            there: gets for each that exists now, itself or by its idempotency key, the id of the one there is.
 
         Returns:
             For each 'accepted', 'stale', 'refused', or 'void': its fire time still belongs to a run that is about to be removed.
         """
-        words, gone = await self._ask_once(partition, pool, runs)
+        words, gone = await self._ask_once(partition, pool, runs, there)
         if gone:
             # Removed between the answer and the look at it, with its key; or long finished, then the answer stays the same.
-            again, _ = await self._ask_once(partition, pool, [run for run in runs if run.id in gone])
+            again, _ = await self._ask_once(partition, pool, [run for run in runs if run.id in gone], there)
             words |= again
         return words
 
-    async def _ask_once(self, partition: int, pool: str, runs: list[SubmittedRun]) -> tuple[dict[str, str], set[str]]:
+    async def _ask_once(
+        self, partition: int, pool: str, runs: list[SubmittedRun], there: dict[str, str]
+    ) -> tuple[dict[str, str], set[str]]:
         answer = await self._submit(partition, SubmitRuns(pool=pool, runs=runs))
         words = dict.fromkeys(answer.accepted, "accepted")
+        there.update(zip(answer.accepted, answer.accepted, strict=True))
         words |= {row.run: "stale" if row.code == "stale" else "refused" for row in answer.refused}
         same = list(answer.same.items())
         makers = await self._store.read_makers(partition, [first for _, first in same])
         revisions = {run.id: run.scheduled_by.revision for run in runs if run.scheduled_by}
         gone = set()
-        for (sent, _), maker in zip(same, makers, strict=True):
+        for (sent, first), maker in zip(same, makers, strict=True):
             words[sent] = "accepted"
             if maker is None:
                 gone.add(sent)
-            elif maker[0] == "SCHEDULED" and 0 < maker[1] < revisions.get(sent, 0):
+                continue
+            there[sent] = first
+            if maker[0] == "SCHEDULED" and 0 < maker[1] < revisions.get(sent, 0):
                 # It waits, and an older revision made it: the dispatcher removes it as soon as it hears of the change.
                 words[sent] = "void"
         return words, gone
 
 
-def _advance(now_ms: int, work: Work, words: dict[str, str]) -> Advance:
+def _advance(now_ms: int, work: Work, words: dict[str, str], there: dict[str, str]) -> Advance:
     """Say how far a plan is: up to the first fire time that has no run yet."""
     plan, planned, runs = work
+    made = tuple(there[run.id] for run in runs if run.id in there)
     for fire, run in zip(planned.fires, runs, strict=True):
         word = words.get(run.id, "unanswered")
         if word == "refused":
@@ -269,8 +282,8 @@ def _advance(now_ms: int, work: Work, words: dict[str, str]) -> Advance:
             return _postponed(plan, now_ms)
         if word != "accepted":
             # Everything before has its run. If it was stale, the plan is another revision's by now.
-            return Advance(plan, max(plan.until_ms, fire - 1), now_ms + SOON_MS)
-    return Advance(plan, max(plan.until_ms, planned.until_ms), planned.next_ms)
+            return Advance(plan, max(plan.until_ms, fire - 1), now_ms + SOON_MS, made)
+    return Advance(plan, max(plan.until_ms, planned.until_ms), planned.next_ms, made)
 
 
 def _schedule(deployment: Deployment | None, plan: Plan) -> Schedule | None:

@@ -58,11 +58,19 @@ class Plan(NamedTuple):
 
 
 class Advance(NamedTuple):
-    """A plan that was worked on: as it was, as it is, when it is due again."""
+    """A plan that was worked on.
+
+    Attributes:
+        before: as it was.
+        until_ms: as it is.
+        next_ms: when it is due again.
+        runs: that were there when it was worked on; one that is gone was forgotten by Redis, and has to be made again.
+    """
 
     before: Plan
     until_ms: int
     next_ms: int
+    runs: tuple[str, ...] = ()
 
 
 class SchedulerStore:
@@ -90,11 +98,16 @@ class SchedulerStore:
         rows: Any = await self._client.zrange(keys.key(partition, "schedule_due"), 0, 0, withscores=True)
         return int(rows[0][1]) if rows else None
 
-    async def advance_plan(self, partition: int, advances: Iterable[Advance]) -> list[bool]:
+    async def advance_plan(self, partition: int, advances: Iterable[Advance], soon_ms: int) -> list[bool]:
         """Note how far schedules are planned.
 
+        Args:
+            partition: of all of them.
+            advances: what was done.
+            soon_ms: when a plan is due again whose runs are missing.
+
         Returns:
-            For each, whether it was noted; else somebody has noted something else since.
+            For each, whether it was noted; else somebody has noted something else since, or runs are missing.
         """
         calls = [
             ADVANCE_PLAN.bind(
@@ -103,6 +116,8 @@ class SchedulerStore:
                 known=one.before.text,
                 plan=one.before._replace(until_ms=one.until_ms).text,
                 next_ms=one.next_ms,
+                soon_ms=soon_ms,
+                rest=one.runs,
             )
             for one in advances
         ]

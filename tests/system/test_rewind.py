@@ -270,16 +270,19 @@ async def test_a_schedule_leaves_out_no_fire_time_and_makes_none_twice(tmp_path:
             message = DeploymentChanged(deployment_id=deployment, deployment="hello/demo", pool="etl", revision=1)
             await publish(client, DEFINITIONS, 0, message)
 
-            async def more_than(count: int) -> bool:
-                return await client.zcard(keys.key(0, "deployment_waiting", deployment)) > count
+            async def until_more_than(count: int) -> None:
+                async def there() -> bool:
+                    return await client.zcard(keys.key(0, "deployment_waiting", deployment)) > count
 
-            await wait_until(lambda: more_than(5), what=services.log(), timeout=PATIENCE_SECONDS)
+                await wait_until(there, what=services.log(), timeout=PATIENCE_SECONDS)
+
+            await until_more_than(5)
             for _ in range(4):
                 server.save()
                 count = await client.zcard(keys.key(0, "deployment_waiting", deployment))
-                await wait_until(lambda count=count: more_than(count), what=services.log())
+                await until_more_than(count)
                 server.rewind()
-                await wait_until(lambda count=count: more_than(count + 3), what=services.log())
+                await until_more_than(count + 3)
         made = [run.due_ms for run in await made_runs(client, deployment)]
         await client.aclose()
     assert {later - earlier for earlier, later in pairwise(made)} == {1000}
