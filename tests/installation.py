@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import pytest
 
 from penstock import keys
 from penstock.bus.requests import publish
@@ -21,7 +22,7 @@ from penstock.streams import DISPATCH, HEARTBEATS
 from tests.support import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from redis.asyncio import Redis
@@ -50,7 +51,7 @@ def installation(directory: Path) -> Iterator[str]:
                     )
                 )
         try:
-            _until_started(directory)
+            _until_started(dict(zip(SERVICES, processes, strict=True)), directory)
             yield server.url
         finally:
             for process in processes:
@@ -59,12 +60,14 @@ def installation(directory: Path) -> Iterator[str]:
                 process.wait(STOP_SECONDS)
 
 
-def _until_started(directory: Path) -> None:
+def _until_started(processes: Mapping[str, subprocess.Popen[bytes]], directory: Path) -> None:
     """Wait until every service reads: the first question of a test must not run into its time limit on a busy machine."""
     end = time.monotonic() + START_SECONDS
-    while any(b'"started"' not in (directory / f"{service}.log").read_bytes() for service in SERVICES):
-        assert time.monotonic() < end, f"the services did not start within {START_SECONDS} s, see {directory}"
-        time.sleep(0.02)
+    for service, process in processes.items():
+        while b'"started"' not in (directory / f"{service}.log").read_bytes():
+            assert time.monotonic() < end, f"{service} did not start within {START_SECONDS} s, see {directory}"
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                pytest.fail(f"{service} ended with {process.wait(0.02)}, see {directory}")
 
 
 class HandWorker:
