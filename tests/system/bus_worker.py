@@ -83,7 +83,7 @@ class BusWorker:
         return self._name
 
     async def __aenter__(self) -> Self:
-        self._write("worker", boot=self._boot_id, queues=self._queues)
+        self._write("worker", boot=self._boot_id, queues=self._queues, slots=self._slots)
         self._spawn(self._beat())
         self._spawn(self._read())
         return self

@@ -28,6 +28,7 @@ class Story:
         self._epochs: dict[str, int] = {}
         self._queues: dict[str, str] = {}
         self._deployments: dict[str, str] = {}
+        self._lives: dict[str, int] = {}
         self.set("limit", "pool", pool_limit)
         self.set("limit", "queue/high", 1)
         self.set("limit", "deployment/demo", 1)
@@ -79,12 +80,14 @@ class Story:
             also={"prefect.state-type": to},
         )
 
-    def worker(self, name: str, *queues: str) -> Story:
-        return self.line("worker", worker=name, boot=f"{name}-1", queues=list(queues))
+    def worker(self, name: str, *queues: str, slots: int = 9, life: int = 1) -> Story:
+        self._lives[name] = life
+        return self.line("worker", worker=name, boot=f"{name}-{life}", queues=list(queues), slots=slots)
 
-    def claim(self, run: str, worker: str = "w1", epoch: int = 1, token: str = "") -> Story:
+    def claim(self, run: str, worker: str = "w1", epoch: int = 1, token: str = "", life: int = 0) -> Story:
         token = token or f"{run}-{epoch}"
-        return self.line("claim", run=run, epoch=epoch, token=token, worker=worker, boot=f"{worker}-1")
+        boot = f"{worker}-{life or self._lives.get(worker, 1)}"
+        return self.line("claim", run=run, epoch=epoch, token=token, worker=worker, boot=boot)
 
     def report(self, run: str, state: str, worker: str = "w1", epoch: int = 1, token: str = "") -> Story:
         token = token or f"{run}-{epoch}"
@@ -195,6 +198,16 @@ def test_a_limit_below_what_is_in_flight_stops_only_what_comes_after() -> None:
     story.run("c").run("d").holds()
 
 
+def test_a_worker_that_holds_more_than_its_slots_is_seen() -> None:
+    story = Story().worker("w1", slots=1).submit("a").submit("b").hand_out("a").hand_out("b").run("a").run("b")
+    story.breaks(1, "2 in the hand of w1, 1 slots")
+
+
+def test_a_worker_may_get_the_next_run_as_soon_as_a_slot_is_free() -> None:
+    story = Story().worker("w1", slots=1).submit("a").submit("b").hand_out("a").expire("a", 1).move("a", "SCHEDULED")
+    story.hand_out("a").run("a").hand_out("b").run("b").holds()
+
+
 def test_a_raised_limit_that_was_refused_never_counts() -> None:
     story = Story(pool_limit=1).worker("w1").submit("a").submit("b").set("limit", "pool", 9, ok=False)
     story.hand_out("a").hand_out("b").run("a").run("b").breaks(1, "limit 1")
@@ -245,6 +258,32 @@ def test_a_report_of_an_old_claim_that_was_accepted_is_seen() -> None:
 def test_a_report_with_another_token_that_was_accepted_is_seen() -> None:
     story = Story().worker("w1").submit("a").hand_out("a").report("a", "RUNNING", token="guessed").move("a", "RUNNING")
     story.report("a", "COMPLETED").move("a", "COMPLETED").breaks(2, "PENDING -> Running by no report")
+
+
+def test_a_report_in_the_name_of_another_worker_that_was_accepted_is_seen() -> None:
+    story = Story().worker("w1").worker("w2").submit("a").hand_out("a", "w1").report("a", "RUNNING", "w2")
+    story.move("a", "RUNNING").report("a", "COMPLETED").move("a", "COMPLETED")
+    story.breaks(2, "PENDING -> Running by no report")
+
+
+def test_a_run_that_is_handed_to_a_life_that_was_replaced_is_seen() -> None:
+    story = Story().worker("w1").submit("a").submit("b").hand_out("a").run("a").worker("w1", life=2)
+    story.hand_out("b").run("b").submit("c").move("c", "PENDING").claim("c", life=1).run("c")
+    story.breaks(2, "run c was handed to a life of w1 that another had replaced")
+
+
+def test_a_life_that_redis_may_have_forgotten_replaces_nobody() -> None:
+    story = Story().worker("w1").submit("a").submit("b").hand_out("a").run("a").worker("w1", life=2)
+    story.hand_out("b").line("outage", since=story._at + 5, lossy=True)
+    story.run("b").submit("c").move("c", "PENDING").claim("c", life=1).run("c").holds()
+
+
+def test_when_a_promise_broke_for_the_first_time_is_told() -> None:
+    story = good().report("a", "FAILED").move("a", "FAILED")
+    after_ms, runs = story.judged().first[2]
+    assert after_ms
+    assert runs == 2
+    assert good().line("accepted", runs=["lost"]).judged().first == {2: (None, 2)}
 
 
 def test_a_run_that_is_handed_out_while_it_is_in_a_hand_is_seen() -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from penstock.contracts.runs import IN_FLIGHT, TERMINAL
+from tests.system.history.holders import Holders
 from tests.system.history.moves import ALLOWED, said
 from tests.system.history.numbering import Numbering
 from tests.system.history.order import Order, Waiting
@@ -31,6 +32,18 @@ SHOWN = 10
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+class Found(NamedTuple):
+    """When a promise broke for the first time.
+
+    Attributes:
+        after_ms: since the first event; None where only the end shows it.
+        runs: how many there were by then.
+    """
+
+    after_ms: int | None
+    runs: int
+
+
 @dataclass
 class Verdict:
     """What the history proves, and what breaks it."""
@@ -39,6 +52,7 @@ class Verdict:
     counts: Counter[str] = field(default_factory=Counter)
     peak: Counter[str] = field(default_factory=Counter)
     states: dict[str, str] = field(default_factory=dict)
+    first: dict[int, Found] = field(default_factory=dict)
 
     @property
     def broken(self) -> list[str]:
@@ -71,6 +85,7 @@ class _Replay:
         self._definitions = Definitions(record)
         self._numbering = Numbering()
         self._order = Order(record, self._definitions)
+        self._holders = Holders(record)
         self.verdict = Verdict()
         self._states = self.verdict.states
         self._place: dict[str, tuple[str, str | None]] = {}
@@ -78,19 +93,24 @@ class _Replay:
         self._held: Counter[str] = Counter()
         self._expired: set[tuple[str, int]] = set()
         self._due: dict[str, int | None] = {}
+        self._after: int | None = None
         self._broken: dict[int, dict[str, None]] = defaultdict(dict)
 
     def judge(self) -> Verdict:
+        began: int | None = None
         for entry_id, event in self._record.events:
+            at = int(entry_id.partition("-")[0])
+            began = at if began is None else began
+            self._after = at - began
             for text in self._numbering.take(event):
                 self._break(5, text)
-            at = int(entry_id.partition("-")[0])
             if event["event"].startswith("prefect.flow-run."):
                 self._move(at, event)
             elif event["event"] == "penstock.run.claim-expired":
                 _, _, claim = event["resource"]["prefect.resource.id"].partition("penstock.claim.")
                 run_id, _, epoch = claim.rpartition(".")
                 self._expired.add((run_id, int(epoch)))
+        self._after = None
         self._judge_ends()
         self._judge_claims()
         self._judge_state()
@@ -100,6 +120,7 @@ class _Replay:
     def _break(self, promise: int, text: str) -> None:
         if text not in self._broken[promise]:
             self._broken[promise][text] = None
+            self.verdict.first.setdefault(promise, Found(self._after, len(self._states)))
             self.verdict.violations[promise].append(text)
 
     # One move
@@ -116,6 +137,8 @@ class _Replay:
         elif before in IN_FLIGHT and self._record.serves:
             self._explain(at, run_id, before, name)
         self._hold(run_id, (to in IN_FLIGHT) - (before in IN_FLIGHT))
+        if before in IN_FLIGHT and to not in IN_FLIGHT:
+            self._holders.release(run_id)
         if to == "PENDING":
             self._hand_out(at, run_id)
         self._states[run_id] = to
@@ -138,6 +161,8 @@ class _Replay:
                 self._break(1, f"{self._held[of]} in flight in {of}, limit {most:g} (at {at}, run {run_id})")
             if not of.startswith("deployment") and self._definitions.surely_paused(of, at):
                 self._break(4, f"run {run_id} was handed out at {at} while {of} was paused")
+        for promise, text in self._holders.take(at, run_id, self._epochs[run_id]):
+            self._break(promise, text)
         claims = self._record.claims.get((run_id, self._epochs[run_id]), ())
         worker = claims[0].worker if claims else None
         before = {of: self._held[of] - (of in self._gates(run_id)) for of in self._held}
@@ -167,9 +192,9 @@ class _Replay:
         wanted = said(before, name)
         if not wanted:
             return
-        tokens = {one.token for one in self._record.claims.get(claim, ())}
+        given = {(one.worker, one.token) for one in self._record.claims.get(claim, ())}
         for report in self._record.reports.get(claim, ()):
-            if report.at <= at + 1 and report.state in wanted and (not tokens or report.token in tokens):
+            if report.at <= at + 1 and report.state in wanted and (not given or (report.worker, report.token) in given):
                 return
         if "EXPIRED" in wanted and claim in self._expired:
             return

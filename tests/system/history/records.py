@@ -11,7 +11,7 @@ setting     ``what`` (limit, paused, priority) ``of`` (``pool``, ``queue/NAME``,
 submit      ``runs``: id, queue, deployment or null, due ms or null (at once), delay ms of a retry
 accepted    ``runs``: ids a reply called accepted
 cancel      ``runs``: ids somebody asked to cancel; also written before ``delete`` commands of pools and queues: ids null
-worker      a life of a worker begins: worker, boot, queues it serves (empty: all)
+worker      a life of a worker begins: worker, boot, queues it serves (empty: all), slots
 claim       as the worker read it in its inbox: run, epoch, token, worker, boot
 report      as the worker is about to send it: run, epoch, token, worker, state
 event       ``id`` of the stream entry (its first part is Redis time) and the event
@@ -89,6 +89,7 @@ class Report(NamedTuple):
     at: int
     state: str
     token: str
+    worker: str
 
 
 @dataclass
@@ -123,6 +124,7 @@ class Record:
     cancels: dict[str, int] = field(default_factory=dict)
     all_cancelled: int | None = None
     serves: dict[str, list[str]] = field(default_factory=dict)
+    slots: dict[str, int] = field(default_factory=dict)
     claims: dict[tuple[str, int], list[Claim]] = field(default_factory=lambda: defaultdict(list))
     reports: dict[tuple[str, int], list[Report]] = field(default_factory=lambda: defaultdict(list))
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -151,11 +153,12 @@ def _note(record: Record, line: dict[str, Any]) -> None:  # noqa: C901, PLR0912 
                 record.cancels.setdefault(run, line["at"])
         case "worker":
             record.serves[line["worker"]] = line["queues"]
+            record.slots[line["worker"]] = line["slots"]
         case "claim":
             claim = Claim(line["at"], line["worker"], line["boot"], line["token"])
             record.claims[line["run"], line["epoch"]].append(claim)
         case "report":
-            report = Report(line["at"], line["state"], line["token"])
+            report = Report(line["at"], line["state"], line["token"], line["worker"])
             record.reports[line["run"], line["epoch"]].append(report)
         case "event":
             record.events.append((line["id"], line["event"]))
