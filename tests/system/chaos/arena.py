@@ -15,26 +15,30 @@ from tests.system.chaos.crew import Crew
 from tests.system.chaos.faults import Faults
 from tests.system.chaos.hands import Hands
 from tests.system.chaos.load import POOL, Load, slow_consumer
+from tests.system.chaos.mix import EVERYTHING
 from tests.system.chaos.proxy import Proxy
+from tests.system.chaos.service import CLOCK_VARIABLE
 from tests.system.chaos.tail import Tail
 from tests.system.history import Recorder, Verdict, check, load
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
     from redis.asyncio import Redis
 
+    from tests.system.chaos.mix import Mix
+
 RECOVERY_SECONDS: Final = 10.0
 USUAL_BOOT_SECONDS: Final = 5.0
 """All services together, started on two idle cores, are ready within this; what a busy machine takes longer is allowed for."""
-PATIENCE_SECONDS: Final = 60.0
-"""A calm that lasts longer is not waited for: what is open then is reported."""
+BOOT_SECONDS: Final = 120.0
+"""Longer than this nothing is waited for at the start."""
+HOUR_SECONDS: Final = 3600
 STORM_SECONDS: Final = 20.0
 LOG_BYTES_A_SECOND: Final = 200_000
 """Of all processes together, under faults; beyond it something floods."""
-SERVICES: Final = ("pool_registry", *["heartbeat_monitor"] * 2, *["dispatcher"] * 3, *["scheduler"] * 2)
 
 
 @dataclass
@@ -84,11 +88,12 @@ class Arena:
         seed: decides everything but the speed of the machine.
         folder: for data, logs and the record.
         seconds: how long faults strike altogether.
+        mix: who takes part and what goes wrong.
     """
 
-    def __init__(self, seed: int, folder: Path, seconds: float) -> None:
+    def __init__(self, seed: int, folder: Path, seconds: float, mix: Mix = EVERYTHING) -> None:
         self._chance = random.Random(seed)
-        self._seed, self._folder, self._seconds = seed, folder, seconds
+        self._seed, self._folder, self._seconds, self._mix = seed, folder, seconds, mix
         self._records = folder / "records"
         self._records.mkdir(parents=True, exist_ok=True)
         self._recorder = Recorder(self._records / "harness.jsonl")
@@ -139,20 +144,39 @@ class Arena:
 
     @contextlib.asynccontextmanager
     async def _everything(self) -> AsyncIterator[tuple[Faults, Load, Tail]]:
-        for name in SERVICES:
-            self._crew.add_service(name, PENSTOCK_DISPATCHER_FINISHED_KEPT="10000000", PENSTOCK_SCHEDULER_MAX_RUNS="6")
+        async with contextlib.AsyncExitStack() as stack:
+            proxies = {
+                name: await stack.enter_async_context(Proxy(self._server.port))
+                for name in ("worker", *dict.fromkeys(self._mix.services))
+            }
+            self._start_services(proxies)
+            async with self._at_work(proxies) as parts:
+                yield parts
+
+    def _start_services(self, proxies: Mapping[str, Proxy]) -> None:
+        """Of each kind the first has a bad network, and the last lives on a host whose clock is wrong."""
+        names = self._mix.services
+        off = str(self._chance.choice([-1, 1]) * HOUR_SECONDS)
+        for number, name in enumerate(names):
+            variables = {"PENSTOCK_DISPATCHER_FINISHED_KEPT": "10000000", "PENSTOCK_SCHEDULER_MAX_RUNS": "6"}
+            if name not in names[number + 1 :]:
+                variables[CLOCK_VARIABLE] = off
+            url = "" if name in names[:number] else proxies[name].url
+            self._crew.add_service(name, url, **variables)
+
+    @contextlib.asynccontextmanager
+    async def _at_work(self, proxies: Mapping[str, Proxy]) -> AsyncIterator[tuple[Faults, Load, Tail]]:
         tail = Tail(self._client(), self._recorder)
-        load_ = Load(self._client(), self._recorder, tail, self._chance)
+        load_ = Load(self._client(), self._recorder, tail, self._chance, self._mix.changes)
         loop = asyncio.get_running_loop()
         began = loop.time()
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(BOOT_SECONDS):
             await self._crew.until_ready()
         self._booted_in = loop.time() - began
-        await load_.define(self._chance.choice(["requeue", "requeue", "crash"]))
-        for number, queues in enumerate(([], [], ["critical", "high"])):
-            options = [word for queue in queues for word in ("--queue", queue)]
-            self._crew.add_worker(f"own-{number}", POOL, self._records, *options)
-        async with Proxy(self._server.port) as proxy, Hands(POOL, self._server.url, proxy.url, self._recorder) as hands:
+        await load_.define(self._chance.choice(self._mix.on_worker_lost))
+        if self._mix.workers:
+            self._start_workers()
+        async with Hands(POOL, self._server.url, proxies["worker"].url, self._recorder) as hands:
             bodies = [
                 self._crew.watch(),
                 tail.run(),
@@ -160,9 +184,9 @@ class Arena:
                 *load_.loops(),
             ]
             tasks = [asyncio.ensure_future(body) for body in bodies]
-            parts = (self._server, self._client(), self._crew, hands, proxy, tail, self._recorder, self._chance)
+            parts = (self._server, self._client(), self._crew, hands, proxies, tail, self._recorder, self._chance)
             try:
-                yield Faults(*parts), load_, tail
+                yield Faults(*parts, self._mix), load_, tail
                 for task in tasks:
                     if task.done():
                         task.result()
@@ -170,6 +194,12 @@ class Arena:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _start_workers(self) -> None:
+        for number, queues in enumerate(([], [], ["critical", "high"])):
+            options = [word for queue in queues for word in ("--queue", queue)]
+            self._crew.add_worker(f"own-{number}", POOL, self._records, *options)
+        self._crew.add_real_worker("real", POOL, self._records, "--limit", "4")
 
     async def _cycles(self, faults: Faults, load_: Load, tail: Tail) -> None:
         left = self._seconds
@@ -179,7 +209,7 @@ class Arena:
             left -= STORM_SECONDS
             faults.heal()
             self._recoveries.append(await self._calm(load_))
-            if self._recoveries[-1] >= PATIENCE_SECONDS:
+            if self._recoveries[-1] >= self._mix.patience:
                 self._wrong.append(f"not recovered, still open: {await self._describe(tail)}")
                 return
 
@@ -192,12 +222,12 @@ class Arena:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(self._mix.patience):
                 await load_.settle()
                 await load_.until_finished()
                 await self._crew.until_ready()
         except TimeoutError:
-            return PATIENCE_SECONDS
+            return self._mix.patience
         return loop.time() - began
 
     async def _describe(self, tail: Tail) -> list[Any]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from penstock.cli.embedded_redis import free_port
 from penstock.cli.processes import die_with_parent
-from tests.system.chaos.failpoints import VARIABLE
+from tests.system.chaos.failpoints import POINTS, VARIABLE, WORKER_POINTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +24,8 @@ WATCH_SECONDS = 0.1
 TERM_SECONDS = 20.0
 """A service that was told to stop and has not by then hangs."""
 EXPECTED = {0, -signal.SIGKILL}
+AT_REDIS = frozenset({1, 69})
+"""A worker that finds no Redis at its start, or at its end cannot say what became of its runs, says so to who started it."""
 
 
 @dataclass(eq=False)
@@ -36,9 +38,13 @@ class Member:
     log: Path
     port: int = 0
     failpoint: Path | None = None
+    points: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = None
     frozen: bool = False
     asked_to_end: float | None = None
+    drains: bool = False
+    records: Path | None = None
+    expected: frozenset[int] = frozenset()
     starts: int = 0
 
     @property
@@ -74,6 +80,10 @@ class Member:
         self.frozen = False
         self.signal(signal.SIGCONT)
 
+    def has_begun(self) -> bool:
+        """Say whether a worker has written down that it lives: from then on it knows what SIGTERM means."""
+        return bool(self.records and self.process and (self.records / f"{self.name}-{self.process.pid}.jsonl").exists())
+
     def ready(self) -> bool:
         """Ask its readiness."""
         try:
@@ -105,20 +115,26 @@ class Crew:
 
     @property
     def workers(self) -> list[Member]:
-        """Bus workers in processes of their own."""
+        """Workers in processes of their own."""
         return [member for member in self.members if not member.is_service]
 
     def _environment(self, **more: str) -> dict[str, str]:
         ours = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
         return {**ours, **more}
 
-    def add_service(self, name: str, **variables: str) -> None:
-        """Start a service."""
+    def add_service(self, name: str, url: str = "", **variables: str) -> None:
+        """Start a service.
+
+        Args:
+            name: of its module.
+            url: where it finds Redis, if not where all do.
+            **variables: of its environment.
+        """
         number = len(self.members)
         failpoint = self.folder / f"failpoint-{number}"
         port = free_port()
         environment = self._environment(
-            PENSTOCK_REDIS_URL=self.url,
+            PENSTOCK_REDIS_URL=url or self.url,
             PENSTOCK_HEALTH_PORT=str(port),
             PENSTOCK_HEALTH_HOST="127.0.0.1",
             **{VARIABLE: str(failpoint)},
@@ -126,7 +142,7 @@ class Crew:
         )
         command = [sys.executable, "-m", "tests.system.chaos.service", name]
         log = self.folder / f"{number}-{name}.log"
-        self.members.append(Member(f"{name} {number}", command, environment, log, port, failpoint))
+        self.members.append(Member(f"{name} {number}", command, environment, log, port, failpoint, POINTS))
         self.members[-1].start()
 
     def add_worker(self, name: str, pool: str, records: Path, *options: str) -> None:
@@ -134,6 +150,24 @@ class Crew:
         command = [sys.executable, "-m", "tests.system.chaos.worker", "--url", self.url, "--pool", pool]
         command += ["--name", name, "--records", str(records), *options]
         self.members.append(Member(name, command, self._environment(), self.folder / f"{name}.log"))
+        self.members[-1].start()
+
+    def add_real_worker(self, name: str, pool: str, records: Path, *options: str) -> None:
+        """Start a worker as users do, which runs real processes."""
+        command = [sys.executable, "-m", "tests.system.chaos.process_worker", str(records)]
+        command += ["worker", "start", "--pool", pool, "--name", name, *options]
+        failpoint = self.folder / f"failpoint-{name}"
+        environment = self._environment(
+            PENSTOCK_REDIS_URL=self.url,
+            PENSTOCK_WORKER_HEARTBEAT_SECONDS="0.7",
+            PENSTOCK_WORKER_PREFETCH_SECONDS="0",
+            PENSTOCK_WORKER_DRAIN_SECONDS="5",
+            **{VARIABLE: str(failpoint)},
+        )
+        log = self.folder / f"{name}.log"
+        member = Member(name, command, environment, log, failpoint=failpoint, points=WORKER_POINTS)
+        member.drains, member.records, member.expected = True, records, AT_REDIS
+        self.members.append(member)
         self.members[-1].start()
 
     async def until_ready(self) -> None:
@@ -164,7 +198,7 @@ class Crew:
             return
         asked = member.asked_to_end is not None
         self.exits[f"exit {code}"] += 1
-        if code not in EXPECTED or (code == 0 and not asked):
+        if code not in (member.expected | EXPECTED) or (code == 0 and not asked):
             self.wrong.append(f"{member.name} ended with {code}")
         member.start()
 

@@ -1,4 +1,4 @@
-"""Named points in a service at which it dies when told so. The product has no such hook: this wraps it from outside.
+"""Named points in a service or worker at which it dies when told so. The product has no such hook: this wraps it from outside.
 
 =========  =========================================================
 read       entries have been read, nothing has been done
@@ -9,6 +9,10 @@ replied    it has been left, the entry is not acknowledged
 handled    a batch has been handled, nothing is acknowledged
 ack        entries are about to be acknowledged
 acked      they have been
+take       a worker has read an assignment, and not taken it over
+taken      it has
+report     a report is about to be sent
+reported   it has been
 =========  =========================================================
 
 A process is armed by a file whose path is in ``CHAOS_FAILPOINT``: ``ran 3`` means dead at the third time it comes by ``ran``.
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "CHAOS_FAILPOINT"
 POINTS = ("read", "script", "ran", "reply", "replied", "handled", "ack", "acked")
+WORKER_POINTS = ("take", "taken", "report", "reported")
 
 
 class Failpoints:

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import RedisError
 
-from penstock import keys
 from tests.rewinding import kill_and_bring_back, save
-from tests.system.chaos.failpoints import POINTS
+from tests.system.chaos.deliveries import Deliveries
 from tests.system.history.records import now_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
     from random import Random
 
     from redis.asyncio import Redis
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from penstock.cli.embedded_redis import EmbeddedRedis
     from tests.system.chaos.crew import Crew
     from tests.system.chaos.hands import Hands
+    from tests.system.chaos.mix import Mix
     from tests.system.chaos.proxy import Proxy
     from tests.system.chaos.tail import Tail
     from tests.system.history import Recorder
@@ -40,10 +40,11 @@ class Faults:
         client: of its own.
         crew: processes.
         hands: workers inside the harness.
-        proxy: in front of one of them.
+        proxies: networks: of one of them and of some services.
         tail: told of outages.
         recorder: told of every fault.
         chance: decides.
+        mix: which faults, how often.
     """
 
     def __init__(
@@ -52,13 +53,17 @@ class Faults:
         client: Redis,
         crew: Crew,
         hands: Hands,
-        proxy: Proxy,
+        proxies: Mapping[str, Proxy],
         tail: Tail,
         recorder: Recorder,
         chance: Random,
+        mix: Mix,
     ) -> None:
         self._server, self._client, self._crew, self._hands = server, client, crew, hands
-        self._proxy, self._tail, self._recorder, self._chance = proxy, tail, recorder, chance
+        self._proxies, self._tail, self._recorder, self._chance = proxies, tail, recorder, chance
+        self._apart = mix.apart
+        deliveries = Deliveries(client, chance)
+        self._steal_from = deliveries.steal
         self._redis_is_hurt = asyncio.Lock()
         self._running: set[asyncio.Task[None]] = set()
         self.struck: Counter[str] = Counter()
@@ -70,6 +75,7 @@ class Faults:
             "failpoint": (10, self._arm),
             "kill worker process": (3, self._kill_worker),
             "freeze worker process": (4, self._freeze_worker),
+            "stop worker gently": (2, self._end_worker),
             "replace worker": (8, self._replace_worker),
             "cut network": (2, self._cut),
             "freeze network": (3, self._freeze_network),
@@ -78,11 +84,16 @@ class Faults:
             "restart redis gently": (1, self._restart_redis),
             "freeze redis": (2, self._freeze_redis),
             "redis full": (2, self._fill_redis),
-            "duplicate entries": (4, self._duplicate),
-            "trim pending entries": (3, self._trim),
+            "duplicate entries": (4, deliveries.duplicate),
+            "deliver again": (3, deliveries.again),
+            "steal entries in hand": (4, self._steal),
+            "trim pending entries": (3, deliveries.trim),
+            "forge reports": (3, self._forge),
             "forget scripts": (2, self._forget_scripts),
             "kill connections": (3, self._kill_connections),
         }
+        if mix.faults is not None:
+            self.kinds = {name: (weight, self.kinds[name][1]) for name, weight in mix.faults.items()}
 
     async def storm(self, seconds: float) -> None:
         """Strike again and again; returns when the last fault is over."""
@@ -90,10 +101,10 @@ class Faults:
         names = list(self.kinds)
         weights = [self.kinds[name][0] for name in names]
         while asyncio.get_running_loop().time() < end:
-            if len(self._running) < AT_ONCE:
+            if names and len(self._running) < AT_ONCE:
                 (name,) = self._chance.choices(names, weights)
                 self._strike(name)
-            await asyncio.sleep(self._chance.uniform(0.2, 1.2))
+            await asyncio.sleep(self._chance.uniform(*self._apart))
         while self._running:
             done, _ = await asyncio.wait(self._running)
             for task in done:
@@ -118,7 +129,8 @@ class Faults:
                 member.failpoint.unlink(missing_ok=True)
             if member.frozen:
                 member.thaw()
-        self._proxy.heal()
+        for proxy in self._proxies.values():
+            proxy.heal()
 
     async def _wait(self, least: float, most: float) -> None:
         await asyncio.sleep(self._chance.uniform(least, most))
@@ -143,9 +155,9 @@ class Faults:
             member.thaw()
 
     async def _arm(self) -> None:
-        member = self._chance.choice(self._crew.services)
+        member = self._chance.choice([one for one in self._crew.members if one.points])
         assert member.failpoint
-        point = self._chance.choice(POINTS)
+        point = self._chance.choice(member.points)
         member.failpoint.write_text(f"{point} {self._chance.randint(1, 5)}")
         self.struck[f"failpoint {point}"] += 1
 
@@ -162,17 +174,42 @@ class Faults:
     async def _replace_worker(self) -> None:
         await self._hands.replace(self._chance)
 
+    async def _end_worker(self) -> None:
+        """SIGTERM: it finishes what it has, or hands it back, and another takes its place."""
+        gentle = [member for member in self._crew.workers if member.drains]
+        member = self._chance.choice(gentle)
+        if not member.frozen and member.asked_to_end is None and member.has_begun():
+            # It listens to signals a moment after it has written that.
+            await asyncio.sleep(0.5)
+            member.asked_to_end = asyncio.get_running_loop().time()
+            member.signal(signal.SIGTERM)
+
+    async def _forge(self) -> None:
+        await self._hands.forge(self._chance)
+
+    async def _steal(self) -> None:
+        member = self._chance.choice(self._crew.services)
+        if not member.frozen and member.asked_to_end is None:
+            await self._steal_from(member)
+
     # The network
 
+    def _network(self, what: str) -> Proxy:
+        name = self._chance.choice(list(self._proxies))
+        self.struck[f"network of {name} {what}"] += 1
+        return self._proxies[name]
+
     async def _cut(self) -> None:
-        self._proxy.cut()
+        proxy = self._network("cut")
+        proxy.cut()
         await self._wait(0.2, 4)
-        self._proxy.heal()
+        proxy.heal()
 
     async def _freeze_network(self) -> None:
-        self._proxy.freeze()
+        proxy = self._network("frozen")
+        proxy.freeze()
         await self._wait(0.5, 5)
-        self._proxy.heal()
+        proxy.heal()
 
     # Redis
 
@@ -229,25 +266,3 @@ class Faults:
 
     async def _kill_connections(self) -> None:
         await self._client.client_kill_filter(_type="normal", skipme=True)
-
-    # Entries
-
-    async def _duplicate(self) -> None:
-        """What was sent is sent again, whatever it was."""
-        for family in ("dispatch", "commands", "heartbeats", "definitions"):
-            stream = keys.key(0, family)
-            found: Any = await self._client.xrevrange(stream, count=20)
-            for _, fields in self._chance.sample(found, min(5, len(found))):
-                await self._client.xadd(stream, fields)
-
-    async def _trim(self) -> None:
-        """Entries vanish while somebody has them in hand: heartbeats, which repeat, and questions nobody waits for."""
-        stream = keys.key(0, "dispatch")
-        fields: Any = {"type": "claim_runs", "__data__": b'{"type":"claim_runs","pool":"etl"}'}
-        ids = [await self._client.xadd(stream, fields) for _ in range(20)]
-        await asyncio.sleep(self._chance.choice([0, 0.005, 0.05]))
-        await self._client.xdel(stream, *ids)
-        heartbeats = keys.key(0, "heartbeats")
-        pending: Any = await self._client.xpending_range(heartbeats, "heartbeat_monitor", "-", "+", 100)
-        if pending:
-            await self._client.xdel(heartbeats, *(one["message_id"] for one in pending))

@@ -16,10 +16,11 @@ import orjson
 
 from penstock.bus.connection import connect
 from penstock.cli.embedded_redis import EmbeddedRedis
-from tests.system.chaos.arena import PATIENCE_SECONDS, RECOVERY_SECONDS, SERVICES
+from tests.system.chaos.arena import RECOVERY_SECONDS
 from tests.system.chaos.crew import Crew
 from tests.system.chaos.hands import Hands
 from tests.system.chaos.load import POOL, Load
+from tests.system.chaos.mix import EVERYTHING, SERVICES
 from tests.system.chaos.tail import Tail
 from tests.system.history import Recorder, check, load
 
@@ -64,7 +65,7 @@ class Flush:
                 self._crew.add_service(name)
             watch = asyncio.ensure_future(self._crew.watch())
             try:
-                async with asyncio.timeout(PATIENCE_SECONDS):
+                async with asyncio.timeout(EVERYTHING.patience):
                     await self._crew.until_ready()
                 for life in range(lives):
                     await self._life(client, life)
@@ -84,13 +85,13 @@ class Flush:
         clients = [connect(self._server.url) for _ in range(2)]
         tail = Tail(clients[0], recorder)
         load_ = Load(clients[1], recorder, tail, self._chance)
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(EVERYTHING.patience):
             await load_.define("requeue")
         tasks = [asyncio.ensure_future(body) for body in (tail.run(), *load_.loops())]
         async with Hands(POOL, self._server.url, self._server.url, recorder):
             await load_.resume()
             try:
-                async with asyncio.timeout(PATIENCE_SECONDS):
+                async with asyncio.timeout(EVERYTHING.patience):
                     await tail.until_one_finished()
                     await self._crew.until_ready()
                     self._judge_recovery(number)

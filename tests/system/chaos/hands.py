@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Self
 
+import orjson
+
+from penstock import keys
+from penstock.bus.connection import connect
 from tests.system.bus_worker import BusWorker
 
 if TYPE_CHECKING:
@@ -28,7 +32,8 @@ class Hands:
     def __init__(self, pool: str, url: str, proxied: str, recorder: Recorder) -> None:
         common: dict[str, Any] = {"slots": 3, "interval": 0.7, "work_seconds": 0.15, "long": 0.1, "fails": 0.1}
         common["recorder"] = recorder
-        self._pool = pool
+        self._pool, self._recorder = pool, recorder
+        self._forger = connect(url)
         self._options: dict[str, dict[str, Any]] = {
             "plain": {"url": url, **common},
             "far": {"url": proxied, **common},
@@ -45,6 +50,7 @@ class Hands:
     async def __aexit__(self, *_: object) -> None:
         for worker in self._living.values():
             await worker.kill()
+        await self._forger.aclose()
 
     async def _start(self, name: str) -> None:
         options = dict(self._options[name])
@@ -65,6 +71,33 @@ class Hands:
                 await old.insist(held, chance.uniform(0.5, 1.5))
         finally:
             await old.kill()
+
+    async def forge(self, chance: Random) -> None:
+        """Say that runs are done in the name of whom they were given to, each time with one thing wrong."""
+        name = await self._busiest()
+        others = [one for one in self._living if one != name]
+        for wrong in ("token", "epoch", "worker"):
+            held = list(self._living[name].held.values())
+            if not held:
+                return
+            run = chance.choice(held)
+            report: dict[str, Any] = {
+                "run": run["id"],
+                "token": run["token"],
+                "epoch": run["epoch"],
+                "state": "COMPLETED",
+            }
+            worker = name
+            if wrong == "token":
+                report["token"] = report["token"][::-1]
+            elif wrong == "epoch":
+                report["epoch"] += 1
+            else:
+                worker = chance.choice(others)
+            self._recorder.write("report", worker=worker, **report)
+            message = {"type": "report_runs", "pool": self._pool, "worker": worker, "reports": [report]}
+            fields: Any = {"type": "report_runs", "__data__": orjson.dumps(message)}
+            await self._forger.xadd(keys.key(0, "dispatch"), fields)
 
     async def _busiest(self) -> str:
         """Name who holds most; wait a little for somebody who holds anything."""

@@ -15,10 +15,11 @@ from penstock.contracts.deployments import ScheduleSpec
 from penstock.contracts.runs import CancelRuns, RunSpec, SubmitRuns, SubmittedRun, new_run_id
 from penstock.errors import PenstockError, Refused
 from penstock.streams import DISPATCH
+from tests.system.chaos.mix import EVERYTHING
 from tests.system.history.records import now_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
     from random import Random
 
     from redis.asyncio import Redis
@@ -49,10 +50,19 @@ class Load:
         recorder: told of everything.
         tail: knows what is open.
         chance: decides.
+        changes: kinds of changes of definitions.
     """
 
-    def __init__(self, client: Redis, recorder: Recorder, tail: Tail, chance: Random) -> None:
+    def __init__(
+        self,
+        client: Redis,
+        recorder: Recorder,
+        tail: Tail,
+        chance: Random,
+        changes: Sequence[str] = EVERYTHING.changes,
+    ) -> None:
         self._client, self._recorder, self._tail, self._chance = client, recorder, tail, chance
+        self._changes = changes
         self._penstock = Penstock(client, 1, timeout_seconds=TIMEOUT_SECONDS)
         self._deployment_ids: dict[str, str] = {}
         self._usual: dict[str, int | None] = {"pool": POOL_LIMIT}
@@ -206,7 +216,7 @@ class Load:
     # Definitions
 
     async def _change_something(self) -> None:
-        kind = self._chance.choice(["pause", "pause", "limit", "limit", "limit", "priority"])
+        kind = self._chance.choice(self._changes)
         queue = self._chance.choice(list(QUEUES))
         if kind == "pause":
             of = self._chance.choice(["pool", f"queue/{queue}"])

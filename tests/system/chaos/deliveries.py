@@ -1,0 +1,103 @@
+"""Faults of what is read: entries and deliveries come twice, vanish, or lie."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from penstock import keys
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from redis.asyncio import Redis
+
+    from tests.system.chaos.crew import Member
+
+GROUPS: Final = {"dispatch": "dispatcher", "commands": "pool_registry", "heartbeats": "heartbeat_monitor"}
+"""Streams that are worked off, and by whom."""
+LONG_MS: Final = 60_000
+"""Idle like the entries of a consumer that is dead for sure."""
+WAITS: Final = 50
+
+
+class Deliveries:
+    """Meddles with streams and groups.
+
+    Args:
+        client: of Redis.
+        chance: decides.
+    """
+
+    def __init__(self, client: Redis, chance: Random) -> None:
+        self._client, self._chance = client, chance
+
+    async def duplicate(self) -> None:
+        """What was sent is sent again, whatever it was."""
+        for family in (*GROUPS, "definitions"):
+            stream = keys.key(0, family)
+            found: Any = await self._client.xrevrange(stream, count=20)
+            for _, fields in self._chance.sample(found, min(5, len(found))):
+                await self._client.xadd(stream, fields)
+
+    async def again(self) -> None:
+        """Set a group back: it gets entries again that it has been given, acknowledged or still in somebody's hand."""
+        family = self._chance.choice(list(GROUPS))
+        stream, group = keys.key(0, family), GROUPS[family]
+        for about in await self._client.xinfo_groups(stream):
+            if about["name"] == group.encode():
+                # Back from where it is, never forward: what nobody has read yet must not be left out.
+                last = about["last-delivered-id"]
+                found: Any = await self._client.xrevrange(stream, max=last, count=self._chance.randint(2, 20))
+                if found:
+                    await self._client.xgroup_setid(stream, group, found[-1][0])
+
+    async def steal(self, member: Member) -> None:
+        """Give to others what a consumer has in hand that is alive, only slow: it goes on as if nothing had happened.
+
+        Args:
+            member: a process that is slow for a moment; thawed when this returns.
+        """
+        family = next((one for one, group in GROUPS.items() if member.name.startswith(group)), "definitions")
+        stream, group = keys.key(0, family), GROUPS.get(family, member.name.partition(" ")[0])
+        try:
+            # Stopped where it has something in hand, which takes some attempts.
+            for _ in range(WAITS):
+                member.freeze()
+                mine = await self._in_hand(stream, group, member)
+                if mine:
+                    break
+                member.thaw()
+                await asyncio.sleep(self._chance.uniform(0, 0.02))
+            else:
+                return
+            others: Any = await self._client.xinfo_consumers(stream, group)
+            thief = self._chance.choice(others)["name"]
+            await self._client.xclaim(stream, group, thief, 0, mine, idle=LONG_MS, justid=True)
+            # Long enough that a reclaimer has taken them over and handled them.
+            await asyncio.sleep(self._chance.uniform(0, 2))
+        finally:
+            member.thaw()
+
+    async def _in_hand(self, stream: str, group: str, member: Member) -> list[Any]:
+        assert member.process
+        consumers: Any = await self._client.xinfo_consumers(stream, group)
+        for consumer in consumers:
+            if consumer["pending"] and consumer["name"].endswith(b"-%d" % member.process.pid):
+                mine: Any = await self._client.xpending_range(
+                    stream, group, "-", "+", 100, consumername=consumer["name"]
+                )
+                return [one["message_id"] for one in mine]
+        return []
+
+    async def trim(self) -> None:
+        """Entries vanish while somebody has them in hand: heartbeats, which repeat, and questions nobody waits for."""
+        stream = keys.key(0, "dispatch")
+        fields: Any = {"type": "claim_runs", "__data__": b'{"type":"claim_runs","pool":"etl"}'}
+        ids = [await self._client.xadd(stream, fields) for _ in range(20)]
+        await asyncio.sleep(self._chance.choice([0, 0.005, 0.05]))
+        await self._client.xdel(stream, *ids)
+        heartbeats = keys.key(0, "heartbeats")
+        pending: Any = await self._client.xpending_range(heartbeats, "heartbeat_monitor", "-", "+", 100)
+        if pending:
+            await self._client.xdel(heartbeats, *(one["message_id"] for one in pending))
