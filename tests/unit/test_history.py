@@ -110,7 +110,7 @@ class Story:
             run: [state, self._seqs[f"prefect.flow-run.{run}"], self._epochs[run]]
             for run, state in self._states.items()
         }
-        return self.line("state", **{"runs": runs, "ledger": {}, "held": {}, **wrong})
+        return self.line("state", **{"runs": runs, "ledger": {}, "held": {}, "workers": {}, **wrong})
 
     def judged(self) -> Verdict:
         return check(parse(self.lines))
@@ -312,6 +312,11 @@ def test_a_run_that_is_being_cancelled_cannot_run_again() -> None:
 
 def test_a_slot_that_is_still_held_at_the_end_is_seen() -> None:
     good().end(held={"pool": ["a"]}).breaks(2, "pool still holds ['a']")
+
+
+def test_a_worker_that_is_online_and_that_the_dispatcher_does_not_know_is_seen() -> None:
+    good().end(workers={"w1": [["b", "3"], ["b", "3"]]}).holds()
+    good().end(workers={"w1": [["b", "3"], ["a", "3"]]}).breaks(2, "work would be handed to ['a', '3']")
 
 
 # Promise 3

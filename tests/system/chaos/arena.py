@@ -18,6 +18,7 @@ from tests.system.chaos.load import POOL, Load, slow_consumer
 from tests.system.chaos.mix import EVERYTHING
 from tests.system.chaos.proxy import Proxy
 from tests.system.chaos.service import CLOCK_VARIABLE
+from tests.system.chaos.state import read_state
 from tests.system.chaos.tail import Tail
 from tests.system.history import Recorder, Verdict, check, load
 
@@ -242,32 +243,10 @@ class Arena:
 
     async def _write_state(self, tail: Tail) -> None:
         """What is stored, to be held against what was told."""
-        client = self._clients[0]
         await asyncio.sleep(0.5)  # what is on its way is read
-        pipe = client.pipeline(transaction=False)
-        known = sorted(tail.states)
-        for run_id in known:
-            pipe.hmget(keys.key(0, "run", run_id), ["name", "state", "seq", "epoch"])
-        runs = {
-            run_id: [(state or b"SCHEDULED").decode(), int(seq or 1), int(epoch or 0)]
-            for run_id, (name, state, seq, epoch) in zip(known, await pipe.execute(), strict=True)
-            if name is not None
-        }
-        ledger: Any = await client.hgetall(keys.key(0, "event_ledger"))
-        counted = {name.decode(): int(seq) for name, seq in ledger.items() if not name.endswith(b"|status")}
-        self._recorder.write("state", runs=runs, ledger=counted, held=await self._held(client))
+        client = self._clients[0]
+        self._recorder.write("state", **await read_state(client, sorted(tail.states)))
         self._dead = await client.xlen(keys.key(0, "dead"))
-
-    async def _held(self, client: Redis) -> dict[str, list[str]]:
-        """Sets that are empty when nothing is in flight and nothing waits."""
-        held = {}
-        async for name in client.scan_iter(match=keys.key(0, "events").removesuffix("events") + "*", count=1000):
-            text = name.decode()
-            if text.endswith((":in-flight", ":waiting", ":cancelling")) or ":parked:" in text:
-                kind: Any = await client.type(name)
-                found: Any = await (client.smembers(name) if kind == b"set" else client.zrange(name, 0, 10))
-                held[text] = [one.decode() for one in found]
-        return held
 
     def _judge_logs(self, took: float) -> None:
         if self._crew.log_bytes() > took * LOG_BYTES_A_SECOND:

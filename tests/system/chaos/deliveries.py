@@ -18,6 +18,7 @@ GROUPS: Final = {"dispatch": "dispatcher", "commands": "pool_registry", "heartbe
 """Streams that are worked off, and by whom."""
 LONG_MS: Final = 60_000
 """Idle like the entries of a consumer that is dead for sure."""
+LOOKS_BACK: Final = 200
 WAITS: Final = 50
 
 
@@ -33,12 +34,16 @@ class Deliveries:
         self._client, self._chance = client, chance
 
     async def duplicate(self) -> None:
-        """What was sent is sent again, whatever it was."""
+        """What was sent is sent again, whatever it was: of what is seldom sent as much as of what fills the stream."""
         for family in (*GROUPS, "definitions"):
             stream = keys.key(0, family)
-            found: Any = await self._client.xrevrange(stream, count=20)
-            for _, fields in self._chance.sample(found, min(5, len(found))):
-                await self._client.xadd(stream, fields)
+            found: Any = await self._client.xrevrange(stream, count=LOOKS_BACK)
+            kinds: dict[bytes, list[Any]] = {}
+            for _, fields in found:
+                kinds.setdefault(fields.get(b"type", b""), []).append(fields)
+            for same in kinds.values():
+                for fields in self._chance.sample(same, min(3, len(same))):
+                    await self._client.xadd(stream, fields)
 
     async def again(self) -> None:
         """Set a group back: it gets entries again that it has been given, acknowledged or still in somebody's hand."""

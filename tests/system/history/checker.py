@@ -242,8 +242,14 @@ class _Replay:
         for resource, seq in state["ledger"].items():
             if self._numbering.last(resource) != seq:
                 self._break(5, f"{resource} counts {seq} events, there are {self._numbering.last(resource)}")
+        self._judge_hands(state)
+
+    def _judge_hands(self, state: dict[str, Any]) -> None:
         for holder, held in state["held"].items():
             self._break(2, f"{holder} still holds {held} after the end")
+        for worker, (online, offered) in state["workers"].items():
+            if online != offered:
+                self._break(2, f"worker {worker} is ONLINE as {online}, work would be handed to {offered}")
 
     def _count(self) -> None:
         counts = self.verdict.counts

@@ -17,7 +17,8 @@ report      as the worker is about to send it: run, epoch, token, worker, state
 event       ``id`` of the stream entry (its first part is Redis time) and the event
 outage      Redis was away from ``since`` to ``at``; ``lossy`` when it may have forgotten its last moments
 rewound     ``ids`` of events that Redis forgot in an outage, after somebody had read them
-state       at the end: ``runs`` id -> [state, seq, epoch], ``ledger`` resource -> seq, ``held`` what is still in flight
+state       at the end: ``runs`` id -> [state, seq, epoch], ``ledger`` resource -> seq, ``held`` what is still in flight,
+            ``workers`` name -> [boot, slots] as the monitor knows an ONLINE one, and as the dispatcher does
 fault, note for people
 =========== ==========================================================================================================
 """
