@@ -1,4 +1,4 @@
-"""``python -m tests.system.chaos --minutes 30 --seed N [--json FILE] [--keep FOLDER]``."""
+"""``python -m tests.system.chaos --minutes 30 --seed N [--json FILE] [--keep FOLDER]``, or ``--mutations``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from tests.system.chaos.arena import Arena
 from tests.system.chaos.flush import flush
+from tests.system.chaos.hunt import hunt_all
+from tests.system.chaos.mutations import MUTATIONS
 
 if TYPE_CHECKING:
     from tests.system.chaos.arena import Result
@@ -28,6 +30,14 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--flush", action="store_true", help="the other scenario: Redis loses everything, again and again"
     )
+    parser.add_argument(
+        "--mutation",
+        action="append",
+        choices=sorted(MUTATIONS),
+        metavar="NAME",
+        help="take this safeguard out and see whether it is found out; may be repeated",
+    )
+    parser.add_argument("--mutations", action="store_true", help="the same with every safeguard there is")
     return parser
 
 
@@ -58,6 +68,11 @@ def main() -> int:
             sys.stdout.write("recovered in (s): " + ", ".join(f"{seconds:.1f}" for seconds in recoveries) + "\n")
             sys.stdout.write("\n".join(broken or ["all promises held"]) + "\n")
             return 1 if broken else 0
+        names = list(MUTATIONS) if given.mutations else given.mutation
+        if names:
+            good = asyncio.run(hunt_all(names, seed, folder))
+            sys.stdout.write("every mutation was found\n" if good else "NOT every mutation was found\n")
+            return 0 if good else 1
         result = asyncio.run(Arena(seed, folder, given.minutes * 60).run())
     sys.stdout.write(result.text() + "\n")
     if given.json:

@@ -16,6 +16,7 @@ from tests.system.chaos.faults import Faults
 from tests.system.chaos.hands import Hands
 from tests.system.chaos.load import POOL, Load, slow_consumer
 from tests.system.chaos.mix import EVERYTHING
+from tests.system.chaos.mutation import VARIABLE
 from tests.system.chaos.proxy import Proxy
 from tests.system.chaos.service import CLOCK_VARIABLE
 from tests.system.chaos.state import read_state
@@ -90,11 +91,12 @@ class Arena:
         folder: for data, logs and the record.
         seconds: how long faults strike altogether.
         mix: who takes part and what goes wrong.
+        mutation: name of the safeguard that is taken out of the services; none if empty.
     """
 
-    def __init__(self, seed: int, folder: Path, seconds: float, mix: Mix = EVERYTHING) -> None:
+    def __init__(self, seed: int, folder: Path, seconds: float, mix: Mix = EVERYTHING, mutation: str = "") -> None:
         self._chance = random.Random(seed)
-        self._seed, self._folder, self._seconds, self._mix = seed, folder, seconds, mix
+        self._seed, self._folder, self._seconds, self._mix, self._mutation = seed, folder, seconds, mix, mutation
         self._records = folder / "records"
         self._records.mkdir(parents=True, exist_ok=True)
         self._recorder = Recorder(self._records / "harness.jsonl")
@@ -160,6 +162,8 @@ class Arena:
         off = str(self._chance.choice([-1, 1]) * HOUR_SECONDS)
         for number, name in enumerate(names):
             variables = {"PENSTOCK_DISPATCHER_FINISHED_KEPT": "10000000", "PENSTOCK_SCHEDULER_MAX_RUNS": "6"}
+            if self._mutation:
+                variables[VARIABLE] = self._mutation
             if name not in names[number + 1 :]:
                 variables[CLOCK_VARIABLE] = off
             url = "" if name in names[:number] else proxies[name].url

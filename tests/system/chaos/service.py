@@ -1,6 +1,7 @@
 """``python -m tests.system.chaos.service dispatcher``: a service as it is, with failpoints around it.
 
-The environment may turn its clock (``CHAOS_CLOCK_OFF_SECONDS``): a service asks its host for the time only through :mod:`time`.
+The environment may take a safeguard out of it (:mod:`tests.system.chaos.mutation`) and turn its clock
+(``CHAOS_CLOCK_OFF_SECONDS``): a service asks its host for the time only through :mod:`time`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import os
 import runpy
 import sys
 import time
+
+from tests.system.chaos import mutation
 
 CLOCK_VARIABLE = "CHAOS_CLOCK_OFF_SECONDS"
 
@@ -25,6 +28,7 @@ def turn_clock() -> None:
 if __name__ == "__main__":
     (name,) = sys.argv[1:]
     turn_clock()
+    mutation.install()
     from tests.system.chaos.failpoints import install
 
     install(name)
