@@ -74,6 +74,9 @@ class BusWorker:
         self._started_ms: dict[str, int] = {}
         self._void: set[str] = set()
         self._ends: dict[str, tuple[dict[str, Any], str, int]] = {}
+        self.heard = asyncio.Event()
+        """While it is not set, nobody hears a heartbeat; the worker works on."""
+        self.heard.set()
         self.executed: list[str] = []
         self.held: dict[str, dict[str, Any]] = {}
 
@@ -131,10 +134,13 @@ class BusWorker:
 
     async def _beat(self) -> None:
         while True:
+            await self.heard.wait()
             await self._send_heartbeat()
             await asyncio.sleep(self._interval)
 
     async def _send_heartbeat(self) -> None:
+        if not self.heard.is_set():
+            return
         await self._send(
             "heartbeats",
             {

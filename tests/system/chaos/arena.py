@@ -75,7 +75,7 @@ class Result:
                 f"promise 7 {'BROKEN' if late else 'held'}: back to work within {self.allowed_seconds:.1f} s, by itself",
                 *(f"    {text}" for text in late),
                 f"recovered in (s): {seconds}",
-                f"faults {sum(n for name, n in self.faults.items() if not name.startswith('failpoint '))}: "
+                f"faults {sum(n for name, n in self.faults.items() if ':' not in name)}: "
                 + ", ".join(f"{name} {count}" for name, count in sorted(self.faults.items())),
                 ", ".join(f"{name} {value}" for name, value in self.figures.items()),
                 f"seed {self.seed}: {'BROKEN' if self.broken else 'all promises held'}",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
+import orjson
+
 from penstock import keys
 
 if TYPE_CHECKING:
@@ -18,6 +20,9 @@ GROUPS: Final = {"dispatch": "dispatcher", "commands": "pool_registry", "heartbe
 """Streams that are worked off, and by whom."""
 LONG_MS: Final = 60_000
 """Idle like the entries of a consumer that is dead for sure."""
+WORDS: Final = (b"announce_worker", b"lose_worker")
+AFTER_SECONDS: Final = 0.3
+"""The newer word has been applied by then."""
 LOOKS_BACK: Final = 200
 WAITS: Final = 50
 
@@ -45,6 +50,37 @@ class Deliveries:
                 for fields in self._chance.sample(same, min(3, len(same))):
                     await self._client.xadd(stream, fields)
 
+    async def late(self, seconds: float) -> int:
+        """What was said of a worker is said again after the next word about it.
+
+        Args:
+            seconds: how long it listens; Redis must not lose data meanwhile, or it would be told what it never knew.
+
+        Returns:
+            How many words came late.
+        """
+        stream = keys.key(0, "dispatch")
+        newest: Any = await self._client.xrevrange(stream, count=1)
+        last = newest[0][0] if newest else b"0"
+        said: dict[str, tuple[int, Any]] = {}
+        count = 0
+        end = asyncio.get_running_loop().time() + seconds
+        while asyncio.get_running_loop().time() < end:
+            answer: Any = await self._client.xread({stream: last}, count=500, block=200)
+            for entry_id, fields in answer[0][1] if answer else []:
+                last = entry_id
+                if fields.get(b"type") not in WORDS:
+                    continue
+                word = orjson.loads(fields[b"__data__"])
+                seq, older = said.get(word["worker"], (0, None))
+                if word["seq"] > seq:
+                    said[word["worker"]] = (word["seq"], fields)
+                    if older:
+                        await asyncio.sleep(AFTER_SECONDS)
+                        await self._client.xadd(stream, older)
+                        count += 1
+        return count
+
     async def again(self) -> None:
         """Set a group back: it gets entries again that it has been given, acknowledged or still in somebody's hand."""
         family = self._chance.choice(list(GROUPS))
@@ -57,11 +93,14 @@ class Deliveries:
                 if found:
                     await self._client.xgroup_setid(stream, group, found[-1][0])
 
-    async def steal(self, member: Member) -> None:
+    async def steal(self, member: Member) -> int:
         """Give to others what a consumer has in hand that is alive, only slow: it goes on as if nothing had happened.
 
         Args:
             member: a process that is slow for a moment; thawed when this returns.
+
+        Returns:
+            How many entries.
         """
         family = next((one for one, group in GROUPS.items() if member.name.startswith(group)), "definitions")
         stream, group = keys.key(0, family), GROUPS.get(family, member.name.partition(" ")[0])
@@ -75,12 +114,13 @@ class Deliveries:
                 member.thaw()
                 await asyncio.sleep(self._chance.uniform(0, 0.02))
             else:
-                return
+                return 0
             others: Any = await self._client.xinfo_consumers(stream, group)
             thief = self._chance.choice(others)["name"]
             await self._client.xclaim(stream, group, thief, 0, mine, idle=LONG_MS, justid=True)
             # Long enough that a reclaimer has taken them over and handled them.
             await asyncio.sleep(self._chance.uniform(0, 2))
+            return len(mine)
         finally:
             member.thaw()
 

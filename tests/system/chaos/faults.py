@@ -62,11 +62,11 @@ class Faults:
         self._server, self._client, self._crew, self._hands = server, client, crew, hands
         self._proxies, self._tail, self._recorder, self._chance = proxies, tail, recorder, chance
         self._apart = mix.apart
-        deliveries = Deliveries(client, chance)
-        self._steal_from = deliveries.steal
+        self._deliveries = deliveries = Deliveries(client, chance)
         self._redis_is_hurt = asyncio.Lock()
         self._running: set[asyncio.Task[None]] = set()
         self.struck: Counter[str] = Counter()
+        """By kind of fault; what has a colon in its name says more of a fault that is counted already."""
         self.forgotten_events = 0
         self.kinds: dict[str, tuple[int, Callable[[], Awaitable[None]]]] = {
             "kill service": (8, self._kill_service),
@@ -77,6 +77,7 @@ class Faults:
             "freeze worker process": (4, self._freeze_worker),
             "stop worker gently": (2, self._end_worker),
             "replace worker": (8, self._replace_worker),
+            "silence worker": (3, self._silence_worker),
             "cut network": (2, self._cut),
             "freeze network": (3, self._freeze_network),
             "kill redis": (3, self._kill_redis),
@@ -86,6 +87,7 @@ class Faults:
             "redis full": (2, self._fill_redis),
             "duplicate entries": (4, deliveries.duplicate),
             "deliver again": (3, deliveries.again),
+            "late words": (2, self._say_late),
             "steal entries in hand": (4, self._steal),
             "trim pending entries": (3, deliveries.trim),
             "forge reports": (3, self._forge),
@@ -159,7 +161,7 @@ class Faults:
         assert member.failpoint
         point = self._chance.choice(member.points)
         member.failpoint.write_text(f"{point} {self._chance.randint(1, 5)}")
-        self.struck[f"failpoint {point}"] += 1
+        self.struck[f"failpoint: {point}"] += 1
 
     async def _kill_worker(self) -> None:
         self._chance.choice(self._crew.workers).signal(signal.SIGKILL)
@@ -187,16 +189,25 @@ class Faults:
     async def _forge(self) -> None:
         await self._hands.forge(self._chance)
 
+    async def _silence_worker(self) -> None:
+        await self._hands.silence(self._chance)
+
+    async def _say_late(self) -> None:
+        if self._redis_is_hurt.locked():
+            return
+        async with self._redis_is_hurt:
+            self.struck["late: words"] += await self._deliveries.late(self._chance.uniform(3, 6))
+
     async def _steal(self) -> None:
         member = self._chance.choice(self._crew.services)
         if not member.frozen and member.asked_to_end is None:
-            await self._steal_from(member)
+            self.struck["steal: entries"] += await self._deliveries.steal(member)
 
     # The network
 
     def _network(self, what: str) -> Proxy:
         name = self._chance.choice(list(self._proxies))
-        self.struck[f"network of {name} {what}"] += 1
+        self.struck[f"network: {name} {what}"] += 1
         return self._proxies[name]
 
     async def _cut(self) -> None:

@@ -72,6 +72,13 @@ class Hands:
         finally:
             await old.kill()
 
+    async def silence(self, chance: Random) -> None:
+        """One is not heard of for more than three heartbeats, and works on; then it is back, while others have its runs."""
+        worker = self._living[chance.choice(list(self._living))]
+        worker.heard.clear()
+        await asyncio.sleep(chance.uniform(1, 4))
+        worker.heard.set()
+
     async def forge(self, chance: Random) -> None:
         """Say that runs are done in the name of whom they were given to, each time with one thing wrong."""
         name = await self._busiest()

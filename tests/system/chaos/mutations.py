@@ -34,7 +34,8 @@ LIVES: Final = Mix(
 )
 LOSSES: Final = Mix(
     FEW,
-    faults={"freeze worker process": 1, "replace worker": 1, "duplicate entries": 6},
+    workers=False,
+    faults={"late words": 1, "silence worker": 2, "replace worker": 1},
     apart=(0.05, 0.4),
     on_worker_lost=("requeue",),
     patience=PATIENCE,
