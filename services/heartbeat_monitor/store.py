@@ -8,6 +8,7 @@ import orjson
 
 from penstock import keys, lua
 from penstock.bus.connection import redis_now_ms
+from penstock.bus.trimming import trim_before
 from penstock.contracts.workers import MISSED_HEARTBEATS
 from penstock.streams import DEAD, DEAD_MAX_AGE_SECONDS, EVENTS, EVENTS_MAX_AGE_SECONDS
 from services.heartbeat_monitor import rules
@@ -147,10 +148,12 @@ class MonitorStore:
             How many entries were dropped; Redis drops whole blocks, so some stay a little longer.
         """
         now_ms = await redis_now_ms(self._client)
-        pipe = self._client.pipeline(transaction=False)
-        for stream, seconds in ((EVENTS, EVENTS_MAX_AGE_SECONDS), (DEAD, DEAD_MAX_AGE_SECONDS)):
-            pipe.xtrim(keys.key(partition, stream.name), minid=str(now_ms - seconds * 1000), approximate=True)
-        return sum(await pipe.execute())
+        return sum(
+            [
+                await trim_before(self._client, keys.key(partition, stream.name), str(now_ms - seconds * 1000))
+                for stream, seconds in ((EVENTS, EVENTS_MAX_AGE_SECONDS), (DEAD, DEAD_MAX_AGE_SECONDS))
+            ]
+        )
 
 
 def facts(beat: Heartbeat) -> bytes:

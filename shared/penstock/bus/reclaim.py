@@ -17,6 +17,7 @@ from penstock.bus.connection import OUTAGES, refuses_everybody
 from penstock.bus.dead_letters import DeadLetter, bury
 from penstock.bus.delivery import deliver
 from penstock.bus.entries import Entry
+from penstock.bus.trimming import trim_before
 from penstock.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class Reclaimer:
         pending: Any = await self._client.xpending(self._stream, self._subscription.group)
         if pending["pending"]:
             bound = min(bound, pending["min"], key=_order)
-        await self._client.xtrim(self._stream, minid=bound, approximate=True)
+        await trim_before(self._client, self._stream, bound)
 
     async def _last_delivered(self) -> bytes:
         for group in await self._client.xinfo_groups(self._stream):
