@@ -56,7 +56,10 @@ EVENTS_MAX_AGE_SECONDS: Final = 7 * 24 * 3600
 """Prefect keeps events for seven days; so do we, size permitting."""
 DEAD_MAX_AGE_SECONDS: Final = 30 * 24 * 3600
 INBOX_MAX_LENGTH: Final = 20_000
-"""Twice the slots a worker can have: what it has not read always fits, what a careless one never deletes is bounded."""
+"""Twice the slots a worker can have, whatever it has."""
+INBOX_BEYOND_SLOTS: Final = 1_000
+"""An inbox keeps twice as many entries as its worker has slots, and so many more: what it has not read always fits, what a
+careless one never deletes is bounded."""
 LOGS_MAX_LENGTH: Final = 50_000
 """A worker keeps about 10 MB of a run's output; this is for many short lines, and for runs that are tried again and again."""
 LOGS_EXPIRE_SECONDS: Final = 24 * 3600

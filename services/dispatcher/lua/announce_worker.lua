@@ -12,7 +12,7 @@
 -- ARGV      kept         how many finished runs a pool keeps
 -- ARGV      ...queues    names of the queues it serves; none means all
 -- USES      audits inbox pool pool_free pool_prefetch pool_queue_names queue_free slots
--- INCLUDES  clock events runs parking slots claims draining
+-- INCLUDES  clock events runs parking slots claims inboxes draining
 -- CONSTANTS AUDIT_MS
 -- RETURNS   1 applied, 0 an old one or the pool is gone
 -- COST      O(queues + runs of the old life)
@@ -41,8 +41,7 @@ redis.call('PERSIST', key_slots(ident))
 redis.call('ZADD', key_pool_prefetch(pool_id), prefetch_ms, worker)
 redis.call('ZADD', key_audits(), 'NX', now_ms + AUDIT_MS, ident)
 refresh_free(pool_id, worker)
-redis.call('XADD', inbox, '*', 'type', 'accept_worker', '__data__', '{"type":"accept_worker","boot_id":' ..
-  cjson.encode(boot_id) .. ',"slots":' .. slots_now .. '}')
+send_to(ident, pool .. '/' .. worker, 'accept_worker', ',"boot_id":' .. cjson.encode(boot_id) .. ',"slots":' .. slots_now)
 -- It does not say yet that it drains: its inbox may have been deleted since it was told.
 if tonumber(slots_now) > 0 then tell_to_stop(ident, pool .. '/' .. worker) end
 redis.call('PERSIST', inbox)

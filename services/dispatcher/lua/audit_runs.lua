@@ -3,9 +3,9 @@
 -- KEYS      events       STREAM  the partition's events
 -- ARGV      everybody    1: Redis may have forgotten something, so all workers are due now
 -- ARGV      bound        how many at most in this call; no further one after ten times as many runs
--- USES      audits inbox pool pool_prefetch pools run slots slots_in_flight
--- INCLUDES  clock draining
--- CONSTANTS AUDIT_MS INBOX_MAX_LENGTH
+-- USES      audits pool pool_prefetch pools run slots slots_in_flight
+-- INCLUDES  clock inboxes draining
+-- CONSTANTS AUDIT_MS
 -- RETURNS   {workers told, 1 if a bound ended the call else 0}
 -- COST      O(runs the workers hold), for everybody O(workers) more
 -- RULE      custody.audited, custody.audit_due_ms
@@ -44,8 +44,7 @@ for _, ident in ipairs(due) do
     local about = redis.call('HMGET', key_slots(ident), 'boot_id', 'slots')
     local boot_id, inbox = about[1] or '', cjson.decode(name) .. '/' .. worker
     local claims = held_by(ident, boot_id)
-    redis.call('XADD', key_inbox(inbox), 'MAXLEN', '~', INBOX_MAX_LENGTH, '*', 'type', 'audit_runs',
-      '__data__', '{"type":"audit_runs","boot_id":' .. cjson.encode(boot_id) .. ',"runs":[' .. table.concat(claims, ',') .. ']}')
+    send_to(ident, inbox, 'audit_runs', ',"boot_id":' .. cjson.encode(boot_id) .. ',"runs":[' .. table.concat(claims, ',') .. ']')
     -- It does not say yet that it drains.
     if tonumber(about[2] or 0) > 0 then tell_to_stop(ident, inbox) end
     redis.call('ZADD', key_audits(), now_ms + AUDIT_MS, ident)

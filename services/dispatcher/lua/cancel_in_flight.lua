@@ -8,7 +8,7 @@
 -- ARGV      retention    seconds a finished run is kept
 -- ARGV      kept         how many finished runs a pool keeps
 -- USES      due inbox pool_free pool_in_flight pool_prefetch pools run slots
--- INCLUDES  clock events runs parking slots
+-- INCLUDES  clock events runs parking slots inboxes
 -- RETURNS   number of runs looked at; 0 means none is in flight any more and the workers are forgotten
 -- COST      O(runs in flight + workers)
 -- RULE      none
@@ -34,8 +34,7 @@ local function leave_inbox(worker)
   end
 end
 for worker, runs in pairs(revoked) do
-  redis.call('XADD', key_inbox(pool .. '/' .. worker), '*', 'type', 'revoke_runs', '__data__',
-    '{"type":"revoke_runs","runs":[' .. table.concat(runs, ',') .. ']}')
+  send_to(pool_id .. '/' .. worker, pool .. '/' .. worker, 'revoke_runs', ',"runs":[' .. table.concat(runs, ',') .. ']')
   leave_inbox(worker)
 end
 for _, worker in ipairs(redis.call('ZRANGE', key_pool_prefetch(pool_id), 0, -1)) do

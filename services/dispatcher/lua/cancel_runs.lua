@@ -8,7 +8,7 @@
 -- ARGV      kept         how many finished runs a pool keeps
 -- ARGV      ...runs      ids of runs
 -- USES      due pool queue
--- INCLUDES  clock events runs parking slots stopping
+-- INCLUDES  clock events runs parking slots inboxes stopping
 -- RETURNS   {for every run 'cancelled', 'cancelling', 'unknown' or the state in which it had ended; names of pools with free slots}
 -- COST      O(log runs) a run
 -- RULE      rules.cancelled

@@ -7,7 +7,7 @@
 -- ARGV      kept         how many finished runs a pool keeps
 -- ARGV      ...reports   7 values a report: run id, token, epoch, state, message, started ms or '', ended ms or ''
 -- USES      inbox pools run slots
--- INCLUDES  clock events runs parking slots claims
+-- INCLUDES  clock events runs parking slots claims inboxes
 -- RETURNS   for every report 'applied', 'known' (nothing new) or 'fenced' (not, or no longer, this worker's claim)
 -- COST      O(log runs) a report
 -- RULE      rules.next_state, custody.after_disowning
@@ -69,10 +69,9 @@ end
 settle(retention, kept)
 -- Tell a worker that still runs what it no longer holds; nobody else gets an inbox this way.
 if #revoked > 0 and pool_id and redis.call('EXISTS', key_slots(pool_id .. '/' .. worker)) == 1 then
-  local inbox, kept_seconds = key_inbox(pool .. '/' .. worker), redis.call('TTL', key_slots(pool_id .. '/' .. worker))
-  redis.call('XADD', inbox, '*', 'type', 'revoke_runs', '__data__',
-    '{"type":"revoke_runs","runs":[' .. table.concat(revoked, ',') .. ']}')
+  local inbox, kept_seconds = pool .. '/' .. worker, redis.call('TTL', key_slots(pool_id .. '/' .. worker))
+  send_to(pool_id .. '/' .. worker, inbox, 'revoke_runs', ',"runs":[' .. table.concat(revoked, ',') .. ']')
   -- A lost worker may never come back to read it.
-  if kept_seconds > 0 then redis.call('EXPIRE', inbox, kept_seconds) end
+  if kept_seconds > 0 then redis.call('EXPIRE', key_inbox(inbox), kept_seconds) end
 end
 return answers

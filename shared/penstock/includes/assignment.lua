@@ -1,7 +1,6 @@
 -- assignment: Give a run to a worker: it holds its slots from now on, and the worker finds it in its inbox.
 --
--- USES      inbox pool_in_flight queue_in_flight run slots slots_in_flight waiting
--- CONSTANTS INBOX_MAX_LENGTH
+-- USES      pool_in_flight queue_in_flight run slots slots_in_flight waiting
 -- RETURNS   assign(assigned, queue, run, due_ms, worker, nonce), send_assignments(pool_id, pool)
 -- COST      O(log waiting) a run
 -- RULE      services.dispatcher.rules.plan_claims
@@ -35,8 +34,8 @@ end
 -- One message for each worker, with its runs in the order of their assignment.
 local function send_assignments(pool_id, pool)
   for worker, runs in pairs(inboxes) do
-    redis.call('XADD', key_inbox(pool .. '/' .. worker), 'MAXLEN', '~', INBOX_MAX_LENGTH, '*', 'type', 'assign_runs', '__data__',
-      '{"type":"assign_runs","boot_id":' .. cjson.encode(boots[pool_id .. '/' .. worker]) .. ',"pool":' .. cjson.encode(pool) ..
-      ',"runs":[' .. table.concat(runs, ',') .. ']}')
+    local ident = pool_id .. '/' .. worker
+    send_to(ident, pool .. '/' .. worker, 'assign_runs', ',"boot_id":' .. cjson.encode(boots[ident]) .. ',"pool":' ..
+      cjson.encode(pool) .. ',"runs":[' .. table.concat(runs, ',') .. ']')
   end
 end

@@ -47,15 +47,12 @@ local function send_stops()
     local kept_seconds = redis.call('TTL', key_slots(ident))
     -- -2: nobody would ever read it.
     if name and kept_seconds ~= -2 then
-      local inbox = key_inbox(cjson.decode(name) .. '/' .. about[2])
+      local inbox = cjson.decode(name) .. '/' .. about[2]
       for kind, runs in pairs(stops_) do
-        if runs[ident] then
-          redis.call('XADD', inbox, '*', 'type', kind, '__data__', '{"type":"' .. kind .. '","runs":[' ..
-            table.concat(runs[ident], ',') .. ']}')
-        end
+        if runs[ident] then send_to(ident, inbox, kind, ',"runs":[' .. table.concat(runs[ident], ',') .. ']') end
       end
       -- A lost worker may never come back to read it.
-      if kept_seconds > 0 then redis.call('EXPIRE', inbox, kept_seconds) end
+      if kept_seconds > 0 then redis.call('EXPIRE', key_inbox(inbox), kept_seconds) end
     end
   end
 end

@@ -1,7 +1,7 @@
 -- workers: What is said of a worker: its events, word to the dispatcher, a refusal into its inbox; and how it goes OFFLINE.
 --
 -- USES      dispatch inbox liveness refused worker
--- CONSTANTS DISPATCH_MAX_LENGTH
+-- CONSTANTS DISPATCH_MAX_LENGTH INBOX_MAX_LENGTH
 -- RETURNS   read_worker(pool, name), publish_worker(worker, event, payload, follows), announce_worker(worker),
 --           refuse_worker(worker, pool_name, code, reason), keep_for_a_while(worker), lose_worker(worker, reason)
 -- COST      O(1), lose_worker O(queues of the pool)
@@ -61,7 +61,8 @@ local function refuse_worker(worker, pool_name, code, reason)
   local refusal = inbox .. '/' .. code .. '/' .. worker.boot_id
   if not redis.call('SET', key_refused(refusal), reason, 'NX', 'EX', REFUSED_SECONDS) then return end
   local about = '"boot_id":' .. cjson.encode(worker.boot_id) .. ',"code":"' .. code .. '","reason":' .. cjson.encode(reason) .. '}'
-  redis.call('XADD', key_inbox(inbox), '*', 'type', 'refuse_worker', '__data__', '{"type":"refuse_worker",' .. about)
+  redis.call('XADD', key_inbox(inbox), 'MAXLEN', '~', INBOX_MAX_LENGTH, '*', 'type', 'refuse_worker', '__data__',
+    '{"type":"refuse_worker",' .. about)
   if not worker.pool or redis.call('HGET', key_worker(worker.pool.id .. '/' .. worker.name), 'status') ~= 'ONLINE' then
     -- Nobody may ever drain or delete the inbox of a worker that does not exist or has left.
     redis.call('XTRIM', key_inbox(inbox), 'MAXLEN', 100)
