@@ -1,4 +1,4 @@
-"""Wiring: which message goes to which handler, and the loops: the sweep, the housekeeping, the count of dead letters."""
+"""Wiring: which message goes to which handler, and the loops: the sweep, the housekeeping, what groups leave behind."""
 
 from __future__ import annotations
 
@@ -31,6 +31,10 @@ SWEEP_SECONDS: Final = 1.0
 HOUSEKEEPING_SECONDS: Final = 3600.0
 """Ages are counted in days, so an hour more or less does not matter."""
 
+FORGET_SECONDS: Final = 5.0
+"""How often deliveries of trimmed events are forgotten: at 20,000 events a second that is 10 MB a careless group piles up."""
+FORGET_SILENCE_SECONDS: Final = 60.0
+"""Far above what a round takes."""
 COUNT_SECONDS: Final = 5.0
 """How often dead letters are counted: people look, nothing waits for it."""
 
@@ -87,6 +91,18 @@ class Loops:
             self._health.beat("housekeeping", 2 * HOUSEKEEPING_SECONDS)
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
 
+    async def forget_deliveries(self) -> None:
+        """Keep groups that never acknowledge from piling up what they were given, for ever."""
+        while True:
+            for partition in range(self._partitions):
+                forgotten = await self._store.forget_deliveries(partition)
+                if forgotten:
+                    log.warning(
+                        "events were trimmed before a group acknowledged them", partition=partition, count=forgotten
+                    )
+                self._health.beat("deliveries", FORGET_SILENCE_SECONDS)
+            await asyncio.sleep(FORGET_SECONDS)
+
     async def count_dead(self) -> None:
         """Keep the number of dead letters in health and metrics. It is information: a bad message is its sender's fault."""
         while True:
@@ -125,5 +141,10 @@ def build(settings: HeartbeatMonitorSettings, client: Redis, health: Health) -> 
         client=client,
         health=health,
         subscriptions=subscriptions(Handlers(store, sooner)),
-        loops={"sweep": loops.sweep, "housekeeping": loops.housekeeping, "dead letters": loops.count_dead},
+        loops={
+            "sweep": loops.sweep,
+            "housekeeping": loops.housekeeping,
+            "deliveries": loops.forget_deliveries,
+            "dead letters": loops.count_dead,
+        },
     )

@@ -27,10 +27,13 @@ EXPIRE_WORKERS = lua.load("services.heartbeat_monitor", "expire_workers")
 BIND_QUEUES = lua.load("services.heartbeat_monitor", "bind_queues")
 FORGET_POOL = lua.load("services.heartbeat_monitor", "forget_pool")
 FORGET_QUEUE = lua.load("services.heartbeat_monitor", "forget_queue")
+FORGET_DELIVERIES = lua.load("services.heartbeat_monitor", "forget_deliveries")
 FORGET_WORKERS = lua.load("services.heartbeat_monitor", "forget_workers")
 
 JUDGED_AT_ONCE: Final = 200
 """Workers declared OFFLINE by one script call: short enough not to hold up Redis."""
+FORGOTTEN_AT_ONCE: Final = 1000
+"""Deliveries forgotten by one script call: about a millisecond."""
 GROUP: Final = "heartbeat_monitor"
 """Consumer group of the heartbeats; a sweep looks at what it has not read yet."""
 
@@ -133,6 +136,19 @@ class MonitorStore:
         pool_ids: list[Any] = await self._client.hvals(keys.key(partition, "pools"))
         calls = [FORGET_WORKERS.bind(partition, pool_id=pool_id.decode()) for pool_id in pool_ids]
         return sum(await lua.run_all(self._client, calls))
+
+    async def forget_deliveries(self, partition: int) -> int:
+        """Let go of events that groups were given, did not acknowledge, and that are trimmed: nobody can read them any more.
+
+        What a group pins is bounded by what is kept then, even where its consumers never acknowledge anything.
+
+        Returns:
+            How many deliveries were forgotten.
+        """
+        total = 0
+        while count := int(await FORGET_DELIVERIES(self._client, partition, most=FORGOTTEN_AT_ONCE)):
+            total += count
+        return total
 
     async def count_dead(self, partitions: int) -> int:
         """Count what could not be handled and was not sent again or dropped, in one round trip."""

@@ -105,6 +105,8 @@ _DROPS: Final = {DISPATCHER: ("logs",)}
 """A run's output goes with the run."""
 _TRIMS: Final = {MONITOR: (DEAD.name,)}
 """Old dead letters and events are dropped by the monitor; events it writes anyhow."""
+_FORGETS: Final = {MONITOR: (EVENT_STREAM.name,)}
+"""So are deliveries of events that are not kept any more, whoever's group they are in."""
 
 
 def _of_service(name: str) -> list[Grant]:
@@ -117,6 +119,7 @@ def _of_service(name: str) -> list[Grant]:
         Grant((*RUN, *READ, *WRITE), _state_read_by(name), kept),
         Grant((*GROUP, "xtrim"), writes=_streams_read_by(name)),
         Grant(("xadd",), appends=tuple(family for family in written if family not in {*kept, "inbox"})),
+        Grant(("xack",), writes=_FORGETS.get(name, ())),
         # Scripts that belong to nobody are given the event stream as the key that decides where they run.
         Grant(("evalsha",), writes=(EVENT_STREAM.name, *_streams_read_by(name))),
     ]
