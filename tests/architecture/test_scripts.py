@@ -70,6 +70,23 @@ def test_scripts_are_loaded_by_the_party_that_has_them() -> None:
     assert wrong == []
 
 
+def test_whoever_appends_to_a_stream_says_how_long_it_may_get() -> None:
+    in_lua = [
+        f"{named(path)}: {call}"
+        for path in (*scripts(), *includes())
+        for call in re.findall(r"'XADD'.{0,80}", path.read_text(encoding="utf-8"))
+        if "'MAXLEN', '~'" not in call
+    ]
+    in_python = [
+        at(module, node)
+        for module in modules(SERVICES, PENSTOCK)
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "xadd"
+        if "maxlen" not in {keyword.arg for keyword in node.keywords}
+    ]
+    assert in_lua + in_python == []
+
+
 def test_every_include_is_included() -> None:
     used = {name for script in scripts() for name in lua.load(package_of(script), script.stem).header.includes}
     assert {path.stem for path in includes()} == used
