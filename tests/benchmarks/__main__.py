@@ -36,6 +36,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=3, help="how often each figure is measured")
     parser.add_argument("--runs", type=int, default=None, help="how many runs, where a benchmark goes by runs")
     parser.add_argument("--peer", action="append", default=[], help="peers: only this one; may be repeated")
+    parser.add_argument(
+        "--patience", type=float, default=100, help="peers: seconds to wait for a job whose worker was killed"
+    )
     parser.add_argument("--json", type=Path, default=None, help="write all figures there")
     parser.add_argument("--plots", type=Path, default=None, help="write plots into this folder")
     return parser

@@ -69,7 +69,7 @@ class Report:
     Attributes:
         title: one line, with sizes: ``50,000 runs, batches of 100, median of 3``.
         figures: in the order of the table.
-        columns: further columns of the table by heading, a text for each figure (``""`` for none).
+        columns: further columns by heading, a text for each figure (``""`` for none); a table of their own below the first.
         plots: files that were written.
     """
 
@@ -80,13 +80,18 @@ class Report:
 
     def print(self) -> None:
         """Show it as a table."""
-        table = Table(title=self.title, title_justify="left", title_style="bold")
-        for heading in ("what", "median", "lowest .. highest", "ratio", "budget", *self.columns, "note"):
-            table.add_column(heading, overflow="fold")
-        for index, figure in enumerate(self.figures):
-            table.add_row(*_cells(figure), *(texts[index] for texts in self.columns.values()), figure.note)
         # Wide enough also where the output is a file.
-        Console(width=None if Console().is_terminal else 160).print(table)
+        console = Console(width=None if Console().is_terminal else 160)
+        table = _table(self.title, ("what", "median", "lowest .. highest", "ratio", "budget", "note"))
+        for figure in self.figures:
+            table.add_row(*_cells(figure), figure.note)
+        console.print(table)
+        if self.columns:
+            table = _table("", ("what", *self.columns))
+            for index, figure in enumerate(self.figures):
+                if any(texts := [column[index] for column in self.columns.values()]):
+                    table.add_row(figure.what, *texts)
+            console.print(table)
         for plot in self.plots:
             print(f"plot: {plot}")
 
@@ -120,6 +125,13 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": platform.machine(),
     }
+
+
+def _table(title: str, headings: Sequence[str]) -> Table:
+    table = Table(title=title or None, title_justify="left", title_style="bold")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
 
 
 def _cells(figure: Figure) -> tuple[str, ...]:
