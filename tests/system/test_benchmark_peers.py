@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import re
 import sys
 from dataclasses import replace
@@ -31,6 +32,7 @@ NO_PROGRAM = replace(LIST, name="absent", title="Absent", producer=("/there/is/n
 NO_MODULE = replace(LIST, title="No module", producer=produces("there_is_no_module", "redis", python=sys.executable))
 ENDS = replace(LIST, title="Ends", worker=(sys.executable, "-c", "raise SystemExit('no broker here')"))
 NOT_INSTALLED = replace(LIST, title="Not installed", needs=NodeModules(("file:/there/is/no/module",)))
+NO_SERVER = replace(LIST, title="No server", around=lambda *_: 1 / 0)  # type: ignore[arg-type, return-value]
 SMALL = Sizes(seconds=0.05, most=100, paced=5, limit_seconds=60)
 
 
@@ -44,14 +46,15 @@ def test_a_peer_that_cannot_start_says_why_in_its_row_and_the_others_go_on(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
-    report = compare(given(), [NO_PROGRAM, NO_MODULE, ENDS, NOT_INSTALLED, LIST])
+    report = compare(given(), [NO_PROGRAM, NO_MODULE, ENDS, NOT_INSTALLED, NO_SERVER, LIST])
 
     rows = {figure.what: figure for figure in report.figures}
     assert "could not be started" in rows["Absent"].note
     assert "there_is_no_module" in rows["No module"].note
     assert "ended with 1: no broker here" in rows["Ends"].note
     assert re.search("could not be installed: |needs .*npm on PATH", rows["Not installed"].note)
-    assert [len(rows[row].values) for row in ("Absent", "No module", "Ends", "Not installed")] == [0, 0, 0, 0]
+    assert "ZeroDivisionError" in rows["No server"].note
+    assert {len(rows[row].values) for row in ("Absent", "No module", "Ends", "Not installed", "No server")} == {0}
     assert [len(rows[row].values) for row in ("Penstock", "A list", "Penstock, p50")] == [1, 1, 1]
     assert rows["Penstock"].against == "A list"
     assert {len(texts) for texts in report.columns.values()} == {len(report.figures)}
@@ -72,12 +75,12 @@ async def test_what_takes_too_long_keeps_what_was_measured() -> None:
 
 
 async def test_a_job_its_worker_has_taken_along_is_reported_as_not_coming_again() -> None:
-    assert await again(LIST, Home(), LIST.worker, 1) == "not within 1 s"
+    assert await again(LIST, Home(), LIST.worker, 1, asyncio.Semaphore(1)) == "not within 1 s"
 
 
 async def test_a_run_of_a_killed_worker_comes_again_after_three_heartbeats() -> None:
     worker = (sys.executable, "-m", PROGRAM, "--heartbeat-seconds", "0.5")
-    answer = await again(PENSTOCK, Home(), worker, 30)
+    answer = await again(PENSTOCK, Home(), worker, 30, asyncio.Semaphore(1))
     assert 1 <= float(answer.removesuffix(" s")) < 15
 
 

@@ -60,8 +60,8 @@ async def _measure(peers: Sequence[Peer], given: argparse.Namespace) -> list[Fou
     for found in founds:
         try:
             homes[found.peer.title] = found.peer.needs.install(found.peer.name)
-        except NotMeasured as reason:
-            found.problem = str(reason)
+        except Exception as reason:  # noqa: BLE001 - whatever one peer does, the others are measured
+            found.problem = _reason(reason)
     usual = QUICK if given.quick else Sizes()
     for number in range(given.rounds):
         for found in founds:
@@ -71,27 +71,32 @@ async def _measure(peers: Sequence[Peer], given: argparse.Namespace) -> list[Fou
             _say(f"round {number + 1}: {found.peer.title}")
             try:
                 await one_round(found, homes[found.peer.title], sizes, given.runs or sizes.most)
-            except NotMeasured as reason:
-                found.problem = str(reason)
+            except Exception as reason:  # noqa: BLE001 - the same
+                found.problem = _reason(reason)
     if not given.quick:
         _say(f"kill -9, waiting at most {given.patience:g} s for jobs to come again")
-        await asyncio.gather(*(_again(found, homes, given.patience) for found in founds))
+        # Only waiting is done side by side: set up all at once, they would be in each other's way.
+        turn = asyncio.Semaphore(1)
+        await asyncio.gather(*(_again(found, homes, given.patience, turn) for found in founds))
     return founds
 
 
-async def _again(found: Found, homes: dict[str, Home], patience_seconds: float) -> None:
+def _reason(problem: BaseException) -> str:
+    return str(problem) if isinstance(problem, NotMeasured) else f"{type(problem).__name__}: {problem}"
+
+
+async def _again(found: Found, homes: dict[str, Home], patience_seconds: float, turn: asyncio.Semaphore) -> None:
     peer = found.peer
     if peer.title not in homes or not peer.redelivery or not found.throughput:
         return
     lives = peer.lives or {"": peer.worker}
     answers = await asyncio.gather(
-        *(again(peer, homes[peer.title], worker, patience_seconds) for worker in lives.values()),
+        *(again(peer, homes[peer.title], worker, patience_seconds, turn) for worker in lives.values()),
         return_exceptions=True,
     )
     for label, answer in zip(lives, answers, strict=True):
-        if isinstance(answer, BaseException) and not isinstance(answer, NotMeasured):
-            raise answer
-        found.again.append(f"{answer} ({label})" if label else str(answer))
+        text = _reason(answer) if isinstance(answer, BaseException) else answer
+        found.again.append(f"{text} ({label})" if label else text)
 
 
 def _report(title: str, founds: Sequence[Found], *, judged: bool) -> Report:

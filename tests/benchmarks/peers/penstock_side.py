@@ -51,7 +51,7 @@ async def installation(_: Home, environment: Mapping[str, str], folder: Path) ->
     with Services(url, logs, list(SERVICES)):
         client = connect(url)
         try:
-            await Penstock(client, 1, timeout_seconds=30).create_pool(POOL, on_worker_lost="requeue")
+            await Penstock(client, 1, timeout_seconds=60).create_pool(POOL, on_worker_lost="requeue")
         finally:
             await client.aclose()
         yield {}

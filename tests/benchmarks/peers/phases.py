@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -119,8 +120,14 @@ async def _drain(rig: Rig, count: int) -> float:
     return (count - 1) / max(1, max(times) - min(times)) * 1e9
 
 
-async def again(peer: Peer, home: Home, worker: Sequence[str], patience_seconds: float) -> str:
+async def again(peer: Peer, home: Home, worker: Sequence[str], patience_seconds: float, turn: asyncio.Semaphore) -> str:
     """Kill -9 a worker with a job in its hands, start another at once, and wait for the job.
+
+    Args:
+        peer, home: whose worker.
+        worker: its command.
+        patience_seconds: how long to wait, from the kill on.
+        turn: held until there is nothing left but to wait.
 
     Returns:
         ``3.4 s``, or ``not within 60 s``.
@@ -128,14 +135,16 @@ async def again(peer: Peer, home: Home, worker: Sequence[str], patience_seconds:
     Raises:
         NotMeasured: the job never began.
     """
-    async with Rig(peer, home) as rig:
-        rig.start_worker(worker)
-        await _knock(rig)
-        sent = await rig.order("stay", 1, seconds=STAY_SECONDS)
-        await rig.until_begun(sent, PATIENCE_SECONDS)
-        killed_ns = time.monotonic_ns()
-        rig.kill_worker()
-        rig.start_worker(worker)
+    async with AsyncExitStack() as stack:
+        async with turn:
+            rig = await stack.enter_async_context(Rig(peer, home))
+            rig.start_worker(worker)
+            await _knock(rig)
+            sent = await rig.order("stay", 1, seconds=STAY_SECONDS)
+            await rig.until_begun(sent, PATIENCE_SECONDS)
+            killed_ns = time.monotonic_ns()
+            rig.kill_worker()
+            rig.start_worker(worker)
         while (time.monotonic_ns() - killed_ns) / 1e9 < patience_seconds:
             rig.tally.read()
             starts: list[Begun] = rig.tally.begun[sent.first]
