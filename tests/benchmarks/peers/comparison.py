@@ -43,8 +43,7 @@ def compare(given: argparse.Namespace, peers: Sequence[Peer] = PEERS) -> Report:
         founds,
         judged=not given.quick,
     )
-    if given.plots:
-        report.plots += plot.throughput(founds, given.plots)
+    plot.throughput(report, founds, given.plots)
     return report
 
 
