@@ -278,9 +278,14 @@ def plan_claims(
 
 
 def next_due(now_ms: int, queues: list[QueueState], workers: list[WorkerState]) -> int | None:
-    """Say when something falls due next: a run's time less the longest prefetch, or, once that has passed, its time."""
-    horizon = max((worker.prefetch_ms for worker in workers), default=0)
-    wakes = []
+    """Say when something falls due next: a run's time less the longest prefetch, or, once that has passed, its time.
+
+    Args:
+        now_ms: Redis TIME.
+        queues: those not full and with somebody free when their turn came; whoever frees a slot claims again.
+        workers: the announced ones.
+    """
+    horizon, wakes = max((worker.prefetch_ms for worker in workers), default=0), []
     for queue in queues:
         future = [run.due_ms for run in queue.waiting if run.due_ms > now_ms]
         if future and not queue.paused:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from penstock.contracts.runs import CatchUp
+    from services.dispatcher.rules import Plan
 
 SEEDS = {"critical": {"priority": 1, "limit": 1}, "high": {"priority": 5, "limit": 3}, "low": {"priority": 10}}
 
@@ -214,6 +215,21 @@ async def test_the_pool_is_woken_a_prefetch_before_its_next_run_is_due(client: R
     await submit(store, "etl", due_ms=due_ms)
 
     assert await client.zscore(keys.key(0, "due"), "etl") == due_ms - 10_000
+
+
+async def test_nobody_is_woken_for_a_run_that_nobody_is_free_for_until_somebody_is(
+    client: Redis, store: DispatchStore
+) -> None:
+    pool = await define_pool(client, "etl")
+    await announce(store, pool, slots=1)
+    await submit(store, "etl")
+    due_ms = await redis_now_ms(client) + 60_000
+    await submit(store, "etl", due_ms=due_ms)
+    assert await client.zscore(keys.key(0, "due"), "etl") is None
+
+    await report(store, "etl", (await assigned(client, "etl"))[0], "COMPLETED")
+
+    assert await client.zscore(keys.key(0, "due"), "etl") == due_ms
 
 
 async def test_within_prefetch_priority_trumps_lateness(client: Redis, store: DispatchStore) -> None:
@@ -516,7 +532,7 @@ async def _compare(
             ),
         )
         for queue in queue_states_now
-        if _still_looked_at(queue, state, expected, queue_states_now, max_runs)
+        if _still_looked_at(queue, state, plan, queue_states_now, worker_states_now, max_runs)
     ]
     assert (int(answer[1]) if answer[1] else None) == (None if blocked else next_due(now_ms, left, worker_states_now))
 
@@ -549,17 +565,25 @@ async def _became(client: Redis, run: WaitingRun) -> str:
 
 
 def _still_looked_at(
-    queue: QueueState, pool: PoolState, expected: list[tuple[str, str]], queues: list[QueueState], max_runs: int
+    queue: QueueState,
+    pool: PoolState,
+    plan: Plan,
+    queues: list[QueueState],
+    workers: list[WorkerState],
+    max_runs: int,
 ) -> bool:
-    """A queue that is full when its turn comes is woken by a release, not by a due time."""
+    """A queue that is full when its turn comes, or that nobody is free for, is woken by a release, not by a due time."""
     room = max_runs if pool.limit is None else min(max_runs, pool.limit - pool.in_flight)
-    before = sum(
-        1 for other in queues if other.priority < queue.priority for run in other.waiting if run.id in dict(expected)
-    )
-    left = room - before
+    earlier = {run.id for other in queues if other.priority < queue.priority for run in other.waiting}
+    before = [worker for run, worker in plan.claims if run in earlier]
+    left = room - len(before)
     if queue.limit is not None:
         left = min(left, queue.limit - queue.in_flight)
-    return left > 0
+    is_served = any(
+        worker.free > before.count(worker.name) and (worker.queues is None or queue.id in worker.queues)
+        for worker in workers
+    )
+    return left > 0 and is_served
 
 
 def _json(value: int | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from tests.services.domain_world import Deployment, Pool, Queue, Run, World
+    from tests.services.domain_world import Deployment, Pool, Queue, Run, Slots, World
 
 
 class Turn(NamedTuple):
@@ -34,7 +34,12 @@ class Claims:
         if pool and not pool.is_paused and _room(pool, self.world.in_flight(pool_id=pool.id)):
             for queue in pool.queues:
                 open_ = not queue.is_paused and _room(queue, self.world.in_flight(queue_id=queue.id))
-                if open_ and any(run.due > self.world.now for run in self.world.waiting(queue.id)):
+                # Whoever gets free claims again.
+                if (
+                    open_
+                    and self._free_for(pool, queue)
+                    and any(run.due > self.world.now for run in self.world.waiting(queue.id))
+                ):
                     self.world.due.add(name)
 
     def _next(self, pool: Pool) -> Turn | None:
@@ -49,15 +54,21 @@ class Claims:
                     continue
                 able = [
                     (slots.queues is not None, self.free(pool.id, worker), worker)
-                    for (pool_id, worker), slots in self.world.slots.items()
-                    if pool_id == pool.id
-                    and self.free(pool.id, worker) > 0
-                    and (slots.queues is None or queue.id in slots.queues)
-                    and run.due <= self.world.now + slots.prefetch
+                    for worker, slots in self._free_for(pool, queue).items()
+                    if run.due <= self.world.now + slots.prefetch
                 ]
                 if able and (admitted := self._admit(run)):
                     return Turn(run, max(able)[2], *admitted)
         return None
+
+    def _free_for(self, pool: Pool, queue: Queue) -> dict[str, Slots]:
+        return {
+            worker: slots
+            for (pool_id, worker), slots in self.world.slots.items()
+            if pool_id == pool.id
+            and self.free(pool.id, worker) > 0
+            and (slots.queues is None or queue.id in slots.queues)
+        }
 
     def _is_full(self, run: Run) -> bool:
         deployment = self.world.deployment_with_id(run.deployment)

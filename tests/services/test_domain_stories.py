@@ -129,6 +129,7 @@ def test_a_submission_delivered_again_does_not_bring_a_deleted_queue_back(story:
 
 def test_what_is_due_later_in_a_pool_survives_the_end_of_the_last_pool_of_its_name(story: Story) -> None:
     replace_pool(story, soon=False)
+    story.heartbeat(beat={**BEAT, "boot_id": "b2"}, soon=False)
 
     story._submit("etl", [("default", SOON_MS)], soon=True)
 

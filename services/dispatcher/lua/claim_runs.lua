@@ -29,7 +29,8 @@ local aside, next_due = 0, nil
 
 -- Looks at the next heads of a queue; returns how many of them stay where they are, and whether there may be more behind them.
 local function serve(queue, skipped, left)
-  local heads = redis.call('ZRANGEBYSCORE', key_waiting(queue.id), '-inf', horizon, 'WITHSCORES', 'LIMIT', skipped, left)
+  local most = math.min(left, heads_worth(pool_id, queue.id))
+  local heads = redis.call('ZRANGEBYSCORE', key_waiting(queue.id), '-inf', horizon, 'WITHSCORES', 'LIMIT', skipped, most)
   if #heads == 0 then return 0, false end
   -- Who may start early matters only when a run of the future is among the heads.
   local workers = candidates(pool_id, queue.id, tonumber(heads[#heads]) > now_ms and -1 or #heads / 2 - 1)
@@ -55,15 +56,21 @@ local function serve(queue, skipped, left)
     if verdict == 'stays' then staying = staying + 1 end
   end
   for _, touched in pairs(free_touched) do refresh_free(touched[1], touched[2]) end
-  return staying, #heads / 2 == left
+  return staying, #heads / 2 == most
+end
+
+local function room_in(queue)
+  local values = redis.call('HMGET', key_queue(queue.id), 'name', 'is_paused', 'concurrency_limit')
+  queue.name = values[1]
+  local left, limit = room - assigned.runs, tonumber(values[3])
+  if limit then left = math.min(left, limit - redis.call('ZCARD', key_queue_in_flight(queue.id))) end
+  return values[2] == 'false' and left or 0
 end
 
 for _, queue_id in ipairs(redis.call('ZRANGE', key_pool_queues(pool_id), 0, -1)) do
-  local values = redis.call('HMGET', key_queue(queue_id), 'name', 'is_paused', 'concurrency_limit')
-  local queue = { id = queue_id, name = values[1] }
-  local left, limit = room - assigned.runs, tonumber(values[3])
-  if limit then left = math.min(left, limit - redis.call('ZCARD', key_queue_in_flight(queue_id))) end
-  if values[2] == 'false' and left > 0 then
+  local queue = { id = queue_id }
+  local left = is_idle(pool_id, queue_id) and 0 or room_in(queue)
+  if left > 0 then
     unpark_queue(queue_id, 1000)
     local most, skipped, more = assigned.runs + left, 0, true
     while more and assigned.runs < most do
