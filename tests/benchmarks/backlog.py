@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from penstock.lua import Value
     from tests.definitions import DefinedPool
 
-SPEC: Final = RunSpec(entrypoint="flows/etl.py:main", parameters={"text": "x" * 289})
-"""What a run carries: 300 bytes of parameters."""
-_SPEC_JSON: Final = SPEC.model_dump_json(exclude_defaults=True)
+PARAMETERS_BYTES: Final = 300
 _MESSAGES_AT_ONCE: Final = 4
 
 
@@ -31,17 +29,25 @@ class Cost(NamedTuple):
     wall: float
 
 
+def spec_json(parameters_bytes: int) -> str:
+    """What a run carries, with parameters of so many bytes as JSON."""
+    text = "x" * (parameters_bytes - len('{"text":""}'))
+    return RunSpec(entrypoint="flows/etl.py:main", parameters={"text": text}).model_dump_json(exclude_defaults=True)
+
+
 class Backlog:
     """The runs that wait in one pool.
 
     Args:
         client: of a Redis nobody else uses.
         pool: defined there.
+        sizes: of the parameters, in bytes, taken in turn.
     """
 
-    def __init__(self, client: Redis, pool: DefinedPool) -> None:
+    def __init__(self, client: Redis, pool: DefinedPool, sizes: Sequence[int] = (PARAMETERS_BYTES,)) -> None:
         self._client = client
         self._pool = pool
+        self._specs = [spec_json(size) for size in sizes]
         self._store = DispatchStore(client, DispatcherSettings())
         self._workers = 0
 
@@ -51,7 +57,7 @@ class Backlog:
             calls: list[lua.Call] = []
             while count > 0 and len(calls) < _MESSAGES_AT_ONCE:
                 part = min(count, MAX_RUNS_PER_MESSAGE)
-                rest = _runs(part, queues, deployment)
+                rest = self._runs(part, queues, deployment)
                 calls.append(SUBMIT_RUNS.bind(0, pool=self._pool.name, deadline=None, home=0, rest=rest))
                 count -= part
             for answer in await lua.run_all(self._client, calls):
@@ -85,9 +91,8 @@ class Backlog:
         about: Any = await self._client.info("commandstats")
         return int(about["cmdstat_evalsha"]["usec"])
 
-
-def _runs(count: int, queues: Sequence[str], deployment: str) -> Iterator[Value]:
-    """Spell runs for submit_runs.lua."""
-    for number in range(count):
-        yield from (new_run_id(0), f"bench-{number}", queues[number % len(queues)], "", _SPEC_JSON)
-        yield from (deployment, "", "", "")
+    def _runs(self, count: int, queues: Sequence[str], deployment: str) -> Iterator[Value]:
+        """Spell runs for submit_runs.lua."""
+        for number in range(count):
+            yield from (new_run_id(0), f"bench-{number}", queues[number % len(queues)], "")
+            yield from (self._specs[number % len(self._specs)], deployment, "", "", "")

