@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from penstock import keys
+from penstock.client.records import queue_id_of
 from penstock.contracts.runs import (
     ReportRuns,
     RunReport,
@@ -119,6 +120,12 @@ async def state_of(client: Redis, run_id: str) -> str:
     found: Any = await client.hmget(keys.key(0, "run", run_id), ["state", "name"])
     state, name = found
     return str(state.decode()) if state else "SCHEDULED" if name else ""
+
+
+async def queue_of(client: Redis, run_id: str) -> str:
+    """The id of the queue a run is of; '' where there is no such run."""
+    found: Any = await client.hgetall(keys.key(0, "run", run_id))
+    return queue_id_of(found)
 
 
 async def in_flight(client: Redis, pool: DefinedPool, queue: str | None = None) -> int:

@@ -11,6 +11,7 @@ from penstock import keys
 from penstock.bus.delivery import deliver
 from penstock.bus.entries import Entry
 from penstock.bus.health import Health
+from penstock.client.records import spec_of
 from penstock.contracts.deployments import Schedule, ScheduleSpec
 from penstock.contracts.replies import Reply
 from penstock.contracts.results import Submission
@@ -132,7 +133,7 @@ async def made_runs(client: Redis, deployment: str, partition: int = 0) -> list[
     for run_id, due in waiting:
         row: Any = await client.hmget(keys.key(partition, "run", run_id.decode()), ["auto", "spec"])
         schedule, revision, _ = row[0].decode().split()
-        found.append(MadeRun(int(due), schedule, int(revision), orjson.loads(row[1])))
+        found.append(MadeRun(int(due), schedule, int(revision), orjson.loads(spec_of({b"spec": row[1]}))))
     return found
 
 

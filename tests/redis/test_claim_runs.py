@@ -26,7 +26,7 @@ from services.dispatcher.rules import (
 from services.dispatcher.settings import DispatcherSettings
 from services.dispatcher.store import CLAIM_RUNS, DispatchStore
 from tests.definitions import define_pool, define_queue
-from tests.dispatching import announce, assigned, in_flight, one_run, report, state_of, submit
+from tests.dispatching import announce, assigned, in_flight, one_run, queue_of, report, state_of, submit
 from tests.support import read_events, read_messages
 
 if TYPE_CHECKING:
@@ -423,8 +423,7 @@ async def _park(client: Redis, run_id: str, deployment: str) -> None:
     """Set a run aside as an earlier claim may have, whether its deployment has room by now or not."""
     if await client.hget(keys.key(0, "deployment", deployment), "collision_strategy") != b'"enqueue"':
         return
-    queue_id: Any = (await client.hget(keys.key(0, "run", run_id), "queue_id")) or b""
-    queue = queue_id.decode()
+    queue = await queue_of(client, run_id)
     due: Any = await client.zscore(keys.key(0, "waiting", queue), run_id)
     await client.zrem(keys.key(0, "waiting", queue), run_id)
     await client.zadd(keys.key(0, "parked", f"{queue}/{deployment}"), {run_id: due})
@@ -549,12 +548,12 @@ BECOMES = {
 
 async def _became(client: Redis, run: WaitingRun) -> str:
     """What a run is, by the keys that say so."""
-    queue_id: Any = await client.hget(keys.key(0, "run", run.id), "queue_id")
-    if queue_id is None:
+    queue_id = await queue_of(client, run.id)
+    if not queue_id:
         assert await client.zscore(keys.key(0, "deployment_waiting", run.deployment or "-"), run.id) is None
         return "gone"
-    waits = await client.zscore(keys.key(0, "waiting", queue_id.decode()), run.id) is not None
-    parked = keys.key(0, "parked", f"{queue_id.decode()}/{run.deployment}")
+    waits = await client.zscore(keys.key(0, "waiting", queue_id), run.id) is not None
+    parked = keys.key(0, "parked", f"{queue_id}/{run.deployment}")
     is_parked = await client.zscore(parked, run.id) is not None
     state = await state_of(client, run.id)
     assert (waits or is_parked) == (state == "SCHEDULED")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from penstock import keys
+from penstock.client.records import queue_id_of
 from penstock.contracts.pools import Pool, ReadPool
 from services.pool_registry.store import RegistryStore
 from tests.services.domain_world import IN_FLIGHT
@@ -129,10 +130,11 @@ class Sight:
         names = self._names("run", "*")
         pipe = self.client.pipeline(transaction=False)
         for name, _ in names:
-            pipe.hmget(name, ["state", "label", "queue_id", "run_count", "epoch", "retry", "worker"])
+            pipe.hmget(name, ["state", "label", "queue", "run_count", "epoch", "retry", "worker"])
         runs: dict[str, tuple[Any, ...]] = {}
         for (_, run_id), values in zip(names, await pipe.execute(), strict=True):
-            state, label, queue_id, count, epoch, retry, worker = [(value or b"").decode() for value in values]
+            queue_id = queue_id_of({b"queue": values.pop(2)})
+            state, label, count, epoch, retry, worker = [(value or b"").decode() for value in values]
             runs[run_id] = (
                 *(state or "SCHEDULED", label, self._symbols[queue_id], int(count or 0), int(epoch or 0)),
                 int(retry.partition(" ")[0] or 0),

@@ -544,7 +544,7 @@ async def take(client: Redis, message: dict[str, Any]) -> list[str]:
     """Play a dispatcher that takes the runs of a submission and dies before it answers."""
     ids = [run["id"] for run in message["runs"]]
     for run_id in ids:
-        await client.hset(keys.key(0, "run", run_id), mapping={"name": "n", "queue_id": "q", "spec": "{}"})
+        await client.hset(keys.key(0, "run", run_id), mapping={"name": "n", "spec": "{}"})
     return ids
 
 

@@ -5,7 +5,7 @@
 -- ARGV      skip           how many runs were left alone by earlier calls
 -- ARGV      max_runs       how many are looked at in this call
 -- USES      deployment deployment_waiting due pool_queue_names pools run
--- INCLUDES  clock events runs parking slots
+-- INCLUDES  clock events runs packing parking slots
 -- RETURNS   {runs moved, runs left alone}; both 0 means that there are no more
 -- COST      O(log waiting) a run
 -- RULE      none
@@ -22,7 +22,7 @@ for _, run_id in ipairs(found) do
   if run and run.state == 'SCHEDULED' and run.queue_id ~= queue_id then
     leave_queue(run)
     run.queue_id = queue_id
-    redis.call('HSET', key_run(run_id), 'queue_id', queue_id)
+    redis.call('HSET', key_run(run_id), 'queue', pack_id(queue_id))
     enter_queue(run, run.due)
     moved = moved + 1
   end

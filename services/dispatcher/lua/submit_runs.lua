@@ -7,7 +7,7 @@
 -- ARGV      ...runs      9 values a run: id, name, queue name, due in ms ('' for now), spec as JSON, deployment id or '', what
 --           scheduled it ('<schedule id> <revision> <catch_up>') or '', idempotency key or '', '<retries> <delay ms>' or ''
 -- USES      deployment deployment_waiting idempotency pool_queue_names pools run waiting
--- INCLUDES  clock events runs
+-- INCLUDES  clock events runs packing
 -- CONSTANTS IDEMPOTENCY_MS
 -- RETURNS   'unknown_pool' | 'expired' | for every run one of 'accepted', 'known', 'unknown_queue', 'foreign', 'stale' (its
 --           deployment has changed since) or 'same <id>' (the run that has its idempotency key)
@@ -23,7 +23,7 @@ local function queue_named(name)
   if not queues[name] then
     local queue_id = redis.call('HGET', key_pool_queue_names(pool_id), name)
     if not queue_id then return nil end
-    queues[name] = { id = queue_id, related = related_to(pool_id, queue_id) }
+    queues[name] = { id = queue_id, packed = pack_id(queue_id), related = related_to(pool_id, queue_id) }
   end
   return queues[name]
 end
@@ -40,7 +40,7 @@ local function remember_key(hashed, run_id, due)
 end
 
 local function accept_run(queue, run_id, name, due, spec, deployment_id, auto, hashed, retry)
-  local fields = { 'name', name, 'queue_id', queue.id, 'spec', spec }
+  local fields = { 'name', name, 'queue', queue.packed, 'spec', pack_spec(spec) }
   for field, value in pairs({ deployment_id = deployment_id, auto = auto, key = hashed, retry = retry }) do
     if value ~= '' then
       table.insert(fields, field)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 from pydantic import BaseModel
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from penstock.contracts.pools import PoolStatus
+
+_PACKED: Final = frozenset({b"queue", b"spec"})
 
 
 class Worker(BaseModel):
@@ -108,6 +111,21 @@ def history(text: str, submitted: int) -> list[PastState]:
     return past
 
 
+def queue_id_of(fields: Mapping[bytes, bytes]) -> str:
+    """The id of a run's queue, '' for none; the hash keeps 16 bytes of it (``includes/runs.lua``: what waits must be small)."""
+    kept = fields.get(b"queue")
+    return str(uuid.UUID(bytes=kept)) if kept else ""
+
+
+def spec_of(fields: Mapping[bytes, bytes]) -> bytes:
+    """The JSON of what a run executes; its hash keeps a line with the entrypoint, if there is one, and what follows it."""
+    kept = fields.get(b"spec", b"{}")
+    if kept.startswith(b"{"):
+        return kept
+    entrypoint, _, rest = kept.partition(b"\n")
+    return b'{"entrypoint":"%b","parameters":%b}' % (entrypoint, rest)
+
+
 def to_run(
     run_id: str,
     fields: Mapping[bytes, bytes],
@@ -127,7 +145,7 @@ def to_run(
         deployment: its name, None when it has none or that is gone.
         now_ms: Redis TIME; decides what is late.
     """
-    text = {name.decode(): value.decode() for name, value in fields.items() if name != b"spec"}
+    text = {name.decode(): value.decode() for name, value in fields.items() if name not in _PACKED}
 
     # A run that was only submitted keeps no state: what waits by the million must be small.
     state = text.get("state", "SCHEDULED")
@@ -158,7 +176,7 @@ def to_run(
             "scheduled_by": text.get("auto", "").partition(" ")[0] or None,
             "retries_left": int(text.get("retry", "").partition(" ")[0] or 0),
             "states": history(text.get("history", ""), submitted_ms(run_id)),
-            "spec": orjson.loads(fields.get(b"spec") or b"{}"),
+            "spec": orjson.loads(spec_of(fields)),
         }
     )
 

@@ -9,7 +9,7 @@ import orjson
 from penstock import keys
 from penstock.bus.connection import redis_now_ms
 from penstock.client.outage import needs_redis
-from penstock.client.records import queue_and_pool_of, to_run
+from penstock.client.records import queue_and_pool_of, queue_id_of, to_run
 from penstock.contracts.runs import IN_FLIGHT, LATE_AFTER_SECONDS, TERMINAL
 
 if TYPE_CHECKING:
@@ -253,7 +253,7 @@ class RunStore:
             pipe.hgetall(keys.key(keys.partition_of_run(run_id), "run", run_id))
         found = {run_id: fields for run_id, fields in zip(run_ids, await pipe.execute(), strict=True) if fields}
         await self._add_due(found)
-        places = {(keys.partition_of_run(run_id), fields.get(b"queue_id", b"")) for run_id, fields in found.items()}
+        places = {(keys.partition_of_run(run_id), queue_id_of(fields)) for run_id, fields in found.items()}
         names = {place: await self._names(*place) for place in places}
         deployments = await self._deployment_names(
             {
@@ -264,7 +264,7 @@ class RunStore:
         )
         runs = []
         for run_id, fields in found.items():
-            pool, queue = names[keys.partition_of_run(run_id), fields.get(b"queue_id", b"")]
+            pool, queue = names[keys.partition_of_run(run_id), queue_id_of(fields)]
             if not pool and b"pool_id" in fields:
                 pool = await self._pool_name(keys.partition_of_run(run_id), fields[b"pool_id"])
             deployment = deployments.get(fields.get(b"deployment_id", b"").decode())
@@ -276,7 +276,7 @@ class RunStore:
         waiting = [run_id for run_id, fields in found.items() if fields.get(b"state", b"SCHEDULED") == b"SCHEDULED"]
         pipe = self._client.pipeline(transaction=False)
         for run_id in waiting:
-            partition, queue_id = keys.partition_of_run(run_id), found[run_id].get(b"queue_id", b"-").decode()
+            partition, queue_id = keys.partition_of_run(run_id), queue_id_of(found[run_id]) or "-"
             pipe.zscore(keys.key(partition, "waiting", queue_id), run_id)
             deployment = found[run_id].get(b"deployment_id", b"-").decode()
             pipe.zscore(keys.key(partition, "parked", f"{queue_id}/{deployment}"), run_id)
@@ -286,15 +286,14 @@ class RunStore:
             if due is not None:
                 found[run_id][b"due"] = str(int(due)).encode()
 
-    async def _names(self, partition: int, queue_id: bytes) -> tuple[str, str]:
+    async def _names(self, partition: int, queue_id: str) -> tuple[str, str]:
         """Names of the pool and the queue of a queue id; of what has been deleted those of its last claim, or ''."""
         if not queue_id:
             return "", ""
-        ident = queue_id.decode()
-        name, pool_id = await self._fields(keys.key(partition, "queue", ident), "name", "pool_id")
+        name, pool_id = await self._fields(keys.key(partition, "queue", queue_id), "name", "pool_id")
         if name and pool_id:
             return await self._pool_name(partition, pool_id), str(orjson.loads(name))
-        related: Any = await self._client.get(keys.key(partition, "related", ident))
+        related: Any = await self._client.get(keys.key(partition, "related", queue_id))
         return queue_and_pool_of(related or b"[]")
 
     async def _pool_name(self, partition: int, pool_id: bytes) -> str:

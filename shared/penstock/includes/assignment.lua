@@ -22,7 +22,7 @@ local function assign(assigned, queue, run, due_ms, worker, nonce)
   if run.deployment_id then hold(run) end
   redis.call('HSET', key_run(run.id), 'state', 'PENDING', 'seq', digits[run.seq], 'pool_id', run.pool_id, 'worker', worker.name, 'boot',
     boots[ident], 'token', token, 'epoch', epoch, 'claimed', now_text, 'due', due_ms, 'history', run.history)
-  local spec = redis.call('HGET', key_run(run.id), 'spec')
+  local spec = unpack_spec(redis.call('HGET', key_run(run.id), 'spec'))
   inboxes[worker.name] = inboxes[worker.name] or {}
   table.insert(inboxes[worker.name], '{"id":"' .. run.id .. '","name":' .. cjson.encode(run.name) .. ',"token":"' .. token ..
     '","epoch":' .. epoch .. ',"queue":' .. queue.name .. ',"due_ms":' .. due_ms .. ',"spec":' .. spec .. '}')

@@ -9,13 +9,20 @@
 local HISTORY_BYTES = 4000
 local HISTORY_MESSAGE_BYTES = 200
 
+-- Packed (includes/packing.lua) -> id of a queue.
+local queue_ids_ = setmetatable({}, { __index = function(known, packed)
+  local id = ('%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x'):format(packed:byte(1, 16))
+  known[packed] = id
+  return id
+end })
+
 -- The run as a table with its id, or nil when it does not exist. A run that was only submitted keeps neither state nor seq: what
 -- waits by the million must be small. Spelled field by field: a table that grows in a loop costs as much as the command.
 local function read_run(run_id)
-  local f = redis.call('HMGET', key_run(run_id), 'state', 'name', 'queue_id', 'due', 'seq', 'pool_id', 'worker', 'boot', 'token',
+  local f = redis.call('HMGET', key_run(run_id), 'state', 'name', 'queue', 'due', 'seq', 'pool_id', 'worker', 'boot', 'token',
     'epoch', 'run_count', 'deployment_id', 'auto', 'key', 'retry', 'label', 'history')
   if not f[2] then return nil end
-  return { id = run_id, state = f[1] or 'SCHEDULED', name = f[2], queue_id = f[3] or nil, due = f[4] or nil, seq = tonumber(f[5] or 1),
+  return { id = run_id, state = f[1] or 'SCHEDULED', name = f[2], queue_id = queue_ids_[f[3]], due = f[4] or nil, seq = tonumber(f[5] or 1),
     pool_id = f[6] or nil, worker = f[7] or nil, boot = f[8] or nil, token = f[9] or nil, epoch = f[10] or nil,
     run_count = tonumber(f[11] or 0), deployment_id = f[12] or nil, auto = f[13] or nil, key = f[14] or nil, retry = f[15] or nil,
     label = f[16] or nil, history = f[17] or nil }

@@ -243,7 +243,7 @@ class Arena:
 
     async def _hash(self, family: str, ident: str) -> dict[str, str]:
         found: Any = await self._clients[0].hgetall(keys.key(0, family, ident))
-        return {name.decode(): value.decode()[:200] for name, value in found.items() if name != b"spec"}
+        return {name.decode(): value.decode()[:200] for name, value in found.items() if name not in (b"queue", b"spec")}
 
     async def _write_state(self, tail: Tail) -> None:
         """What is stored, to be held against what was told."""
