@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from penstock import keys
+from penstock.contracts.runs import CancelRuns
 from tests.definitions import define_pool, define_queue
 from tests.dispatching import announce, assigned, in_flight, lose, report, state_of, submit
 from tests.support import read_events, read_messages
@@ -141,3 +142,71 @@ async def test_two_pools_may_have_workers_of_the_same_name(client: Redis, store:
     assert await in_flight(client, two) == 1
     assert len(await assigned(client, "two")) == 1
     assert [event for event in await read_events(client) if event["event"].startswith("penstock.")] != []
+
+
+async def test_an_announcement_that_comes_again_is_an_old_one(client: Redis, store: DispatchStore) -> None:
+    pool = await define_pool(client, "etl")
+    assert await announce(store, pool, seq=4_000_001)
+
+    assert not await announce(store, pool, seq=4_000_001)
+
+
+async def test_what_lies_in_the_inbox_of_a_worker_nobody_knew_stays_there(client: Redis, store: DispatchStore) -> None:
+    pool = await define_pool(client, "etl")
+    await client.xadd(keys.key(0, "inbox", "etl/w1"), {"type": "refuse_worker", "__data__": '{"type":"refuse_worker"}'})
+
+    await announce(store, pool)
+
+    messages = await read_messages(client, "inbox", "etl/w1")
+    assert [message["type"] for message in messages] == ["refuse_worker", "accept_worker"]
+
+
+async def test_a_worker_that_served_every_queue_and_names_some_is_offered_for_those_only(
+    client: Redis, store: DispatchStore
+) -> None:
+    pool = await define_pool(client, "etl", queues={"a": {"priority": 1}, "b": {"priority": 2}})
+    await announce(store, pool)
+    await announce(store, pool, queues=["b"])
+
+    await submit(store, "etl", "a", 1)
+
+    assert await assigned(client, "etl") == []
+
+
+async def test_a_life_that_comes_back_keeps_what_is_its_own(client: Redis, store: DispatchStore) -> None:
+    pool = await define_pool(client, "etl", on_worker_lost="keep")
+    await announce(store, pool, boot_id="old")
+    (run_id,) = await submit(store, "etl")
+    await report(store, "etl", (await assigned(client, "etl"))[0], "RUNNING")
+    await announce(store, pool, boot_id="new")
+    await store.cancel_runs(0, CancelRuns(runs=[run_id]))
+
+    await announce(store, pool, boot_id="old")
+
+    assert await state_of(client, run_id) == "CANCELLING"
+
+
+async def test_the_inbox_of_a_worker_that_comes_back_does_not_expire(client: Redis, store: DispatchStore) -> None:
+    pool = await define_pool(client, "etl")
+    await announce(store, pool)
+    await submit(store, "etl")
+    (run,) = await assigned(client, "etl")
+    await lose(store, pool)
+    await report(store, "etl", run, "RUNNING")
+    assert await client.ttl(keys.key(0, "inbox", "etl/w1")) > 0
+
+    await announce(store, pool)
+
+    assert await client.ttl(keys.key(0, "inbox", "etl/w1")) == -1
+
+
+async def test_a_queue_that_is_gone_is_offered_nobody(client: Redis, store: DispatchStore) -> None:
+    pool = await define_pool(client, "etl", queues={"a": {"priority": 1}})
+    await announce(store, pool, queues=["a", "default"])
+    await submit(store, "etl")
+    gone = pool.queues["a"]
+    await client.delete(keys.key(0, "queue", gone), keys.key(0, "queue_free", gone))
+
+    await report(store, "etl", (await assigned(client, "etl"))[0], "COMPLETED")
+
+    assert await client.exists(keys.key(0, "queue_free", gone)) == 0

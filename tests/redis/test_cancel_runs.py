@@ -213,3 +213,42 @@ async def test_if_its_dispatcher_dies_right_after_a_forced_cancel_the_due_clock_
     await CANCEL_RUNS(client, 0, message="", force=True, patience=1, retention=60, kept=10, rest=[first])
 
     assert (await store.due_pools(0))[0] == ["etl"]
+
+
+async def test_what_waits_in_a_queue_that_was_deleted_is_cancelled_with_the_queue(
+    client: Redis, store: DispatchStore
+) -> None:
+    pool = await define_pool(client, "etl")
+    (run_id,) = await submit(store, "etl")
+    await client.delete(keys.key(0, "queue", pool.queues["default"]))
+
+    assert await cancel(store, run_id) == ["cancelling"]
+
+    assert await told(client, run_id) == ["Scheduled"]
+    assert await places(client, pool) == [run_id]
+
+
+async def test_a_run_in_flight_of_a_pool_that_was_deleted_is_taken_away_and_no_pool_is_looked_at(
+    client: Redis, store: DispatchStore
+) -> None:
+    pool = await define_pool(client, "etl")
+    await announce(store, pool)
+    (run_id,) = await submit(store, "etl")
+    await client.delete(keys.key(0, "pool", pool.id))
+
+    assert await cancel(store, run_id, force=True) == ["cancelled"]
+
+    assert await client.zcard(keys.key(0, "due")) == 0
+
+
+async def test_a_parked_run_that_is_cancelled_remembers_when_it_was_due(client: Redis, store: DispatchStore) -> None:
+    pool = await define_pool(client, "etl")
+    deployment = await define_deployment(client, limit=0)
+    await announce(store, pool)
+    due_ms = await redis_now_ms(client) - 60_000
+    (run_id,) = await submit(store, "etl", due_ms=due_ms, deployment=deployment)
+    assert await places(client, pool, deployment=deployment) == [run_id]
+
+    await cancel(store, run_id)
+
+    assert await client.hget(keys.key(0, "run", run_id), "due") == str(due_ms).encode()

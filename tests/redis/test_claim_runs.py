@@ -25,8 +25,8 @@ from services.dispatcher.rules import (
 )
 from services.dispatcher.settings import DispatcherSettings
 from services.dispatcher.store import CLAIM_RUNS, DispatchStore
-from tests.definitions import define_pool, define_queue
-from tests.dispatching import announce, assigned, in_flight, one_run, queue_of, report, state_of, submit
+from tests.definitions import define_deployment, define_pool, define_queue
+from tests.dispatching import announce, assigned, in_flight, one_run, places, queue_of, report, state_of, submit
 from tests.support import read_events, read_messages
 
 if TYPE_CHECKING:
@@ -288,6 +288,7 @@ async def test_a_waiting_place_without_its_run_is_dropped_and_blocks_nobody(
 
     assert [run["id"] for run in await assigned(client, "etl")] == [kept]
     assert await in_flight(client, pool) == 1
+    assert await places(client, pool) == []
 
 
 async def test_claims_racing_on_eight_connections_never_pass_a_limit_and_hand_out_each_run_once(
@@ -372,7 +373,7 @@ async def _define_deployments(client: Redis, draw: random.Random, now_ms: int) -
             in_flight=draw.choice([0, 0, 1, 2]),
             strategy=draw.choice(["enqueue", "cancel_new"]),
             revision=draw.choice([1, 2, 2]),
-            revised_ms=now_ms + draw.choice([-80_000, -3_000, -500]),
+            revised_ms=now_ms + draw.choice([-80_000, -5_000, -500]),
         )
         mapping: Any = {
             "concurrency_limit": _json(state.limit),
@@ -602,3 +603,78 @@ async def test_runs_with_large_parameters_are_handed_out_in_several_messages_of_
     messages = [message for message in await read_messages(client, "inbox", "etl/w1") if "runs" in message]
     assert [run["id"] for message in messages for run in message["runs"]] == [run.id for run in runs]
     assert max(len(message["runs"]) for message in messages) == 5
+
+
+async def claim(client: Redis, *, set_aside: int = 1000) -> list[Any]:
+    """One call of the script."""
+    bounds: dict[str, Any] = {"max_runs": 100, "max_bytes": 1_000_000, "max_set_aside": set_aside}
+    answer = await CLAIM_RUNS(client, 0, pool="etl", nonce="nonce", retention=1000, kept=1000, **bounds)
+    return list(answer)
+
+
+async def test_one_call_sets_aside_a_bounded_number_and_says_that_somebody_has_to_go_on(
+    client: Redis, store: DispatchStore
+) -> None:
+    pool = await define_pool(client, "etl", paused=True)
+    deployment = await define_deployment(client, limit=0)
+    await announce(store, pool)
+    run_ids = await submit(store, "etl", count=3, deployment=deployment)
+    await client.hset(keys.key(0, "pool", pool.id), "is_paused", "false")
+
+    assert (await claim(client, set_aside=2))[2] == 1
+
+    assert await places(client, pool, deployment=deployment) == run_ids[:2]
+    assert (await store.due_pools(0))[0] == ["etl"]
+
+
+async def test_what_is_handed_out_is_not_set_aside(client: Redis, store: DispatchStore) -> None:
+    pool = await define_pool(client, "etl", paused=True)
+    await announce(store, pool)
+    await submit(store, "etl", count=3)
+    await client.hset(keys.key(0, "pool", pool.id), "is_paused", "false")
+
+    assert await claim(client, set_aside=2) == [3, b"", 0]
+
+
+@pytest.mark.parametrize("about", [{"paused": True}, {"limit": 0}, {}])
+async def test_where_nothing_falls_due_nobody_looks_again(
+    client: Redis, store: DispatchStore, about: dict[str, Any]
+) -> None:
+    await define_pool(client, "etl", **about)
+    await client.zadd(keys.key(0, "due"), {"etl": 1})
+
+    await store.claim_runs(0, ["etl"])
+
+    assert await client.zcard(keys.key(0, "due")) == 0
+
+
+async def test_a_run_of_a_schedule_whose_deployment_is_gone_is_handed_out(client: Redis, store: DispatchStore) -> None:
+    pool = await define_pool(client, "etl")
+    deployment = await define_deployment(client)
+    by = ScheduledBy(schedule=SCHEDULES[0], revision=1, catch_up="all")
+    (run_id,) = await submit(store, "etl", deployment=deployment, scheduled_by=by)
+    await client.delete(keys.key(0, "deployment", deployment))
+
+    await announce(store, pool)
+
+    assert await state_of(client, run_id) == "PENDING"
+
+
+async def test_when_the_latest_of_a_schedule_has_been_handed_out_the_latest_of_the_rest_is_caught_up(
+    client: Redis, store: DispatchStore
+) -> None:
+    pool = await define_pool(client, "etl", queues={"high": {"priority": 1}, "low": {"priority": 2}})
+    deployment = await define_deployment(client)
+    now_ms = await redis_now_ms(client)
+    by = ScheduledBy(schedule=SCHEDULES[0], revision=1, catch_up="latest")
+    made: dict[str, list[str]] = {}
+    for queue, offsets in {"high": (-9_000, -1_000), "low": (-8_000, -5_000)}.items():
+        made[queue] = [
+            (await submit(store, "etl", queue, due_ms=now_ms + offset, deployment=deployment, scheduled_by=by))[0]
+            for offset in offsets
+        ]
+
+    await announce(store, pool)
+
+    states = {queue: [await state_of(client, run_id) for run_id in run_ids] for queue, run_ids in made.items()}
+    assert states == {"high": ["CANCELLED", "PENDING"], "low": ["CANCELLED", "PENDING"]}

@@ -171,3 +171,41 @@ async def test_a_worker_that_comes_back_under_its_old_life_gets_work_again(clien
     (run,) = await assigned(client, "etl")
     assert run["epoch"] == 2
     assert await client.ttl(keys.key(0, "slots", f"{pool.id}/w1")) == -1
+
+
+async def test_a_loss_that_comes_again_is_an_old_one(client: Redis, store: DispatchStore) -> None:
+    pool = await define_pool(client, "etl")
+    assert await lose(store, pool, seq=5_000_001) == 0
+
+    assert await lose(store, pool, seq=5_000_001) == -1
+
+
+async def test_the_loss_of_a_worker_of_a_deleted_pool_leaves_nothing_behind(
+    client: Redis, store: DispatchStore
+) -> None:
+    pool = await define_pool(client, "etl")
+    await client.delete(keys.key(0, "pool", pool.id))
+    await client.hdel(keys.key(0, "pools"), "etl")
+
+    assert await lose(store, pool) == -1
+
+    assert await client.keys("*slots*") == []
+
+
+async def test_what_is_remembered_of_a_lost_worker_expires(client: Redis, store: DispatchStore) -> None:
+    pool = await define_pool(client, "etl")
+    await announce(store, pool)
+
+    await lose(store, pool)
+
+    assert 0 < await client.ttl(keys.key(0, "slots", f"{pool.id}/w1")) <= 3600
+
+
+async def test_a_lost_worker_that_named_queues_gets_nothing_of_them(client: Redis, store: DispatchStore) -> None:
+    pool = await define_pool(client, "etl")
+    await announce(store, pool, queues=["default"])
+    await lose(store, pool)
+
+    await submit(store, "etl")
+
+    assert await assigned(client, "etl") == []

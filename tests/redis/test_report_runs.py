@@ -12,8 +12,8 @@ from penstock.contracts.runs import CancelRuns, ReportRuns, RunReport
 from services.dispatcher.rules import next_state
 from services.dispatcher.settings import DispatcherSettings
 from services.dispatcher.store import DispatchStore
-from tests.definitions import define_pool
-from tests.dispatching import announce, assigned, in_flight, lose, report, state_of, submit, told
+from tests.definitions import define_deployment, define_pool
+from tests.dispatching import announce, assigned, in_flight, lose, places, report, state_of, submit, told
 from tests.support import read_events, read_messages
 
 if TYPE_CHECKING:
@@ -356,3 +356,144 @@ class TestRetries:
 
         assert (await told(client, run_id))[-1] == "AwaitingRetry"
         assert await state_of(client, run_id) == "SCHEDULED"
+
+
+async def revoked(client: Redis, worker: str = "w1") -> list[dict[str, Any]]:
+    messages = await read_messages(client, "inbox", f"etl/{worker}")
+    return [run for message in messages if message["type"] == "revoke_runs" for run in message["runs"]]
+
+
+@pytest.mark.usefixtures("pool")
+class TestWhatIsNotTheirs:
+    async def test_a_run_that_does_not_exist_is_fenced_and_the_worker_told_to_drop_it(
+        self, client: Redis, store: DispatchStore
+    ) -> None:
+        run = await claimed(client, store)
+        await client.delete(keys.key(0, "run", run["id"]))
+
+        assert await report(store, "etl", run, "RUNNING") == "fenced"
+
+        assert await revoked(client) == [{"id": run["id"], "epoch": 1}]
+
+    async def test_a_worker_that_speaks_of_anothers_claim_is_told_to_drop_it(
+        self, client: Redis, store: DispatchStore, pool: DefinedPool
+    ) -> None:
+        run = await claimed(client, store)
+        await announce(store, pool, "w2", slots=0)
+
+        assert await report(store, "etl", run, "RUNNING", worker="w2") == "fenced"
+
+        assert await revoked(client, "w2") == [{"id": run["id"], "epoch": 1}]
+        assert await revoked(client) == []
+
+    async def test_of_several_claims_of_its_own_only_those_up_to_the_one_it_speaks_of_are_dropped(
+        self, client: Redis, store: DispatchStore
+    ) -> None:
+        first = await claimed(client, store)
+        await report(store, "etl", first, "SCHEDULED")
+        await report(store, "etl", (await assigned(client, "etl"))[-1], "SCHEDULED")
+        assert (await assigned(client, "etl"))[-1]["epoch"] == 3
+
+        await report(store, "etl", first, "RUNNING")
+
+        assert await revoked(client) == [{"id": first["id"], "epoch": 1}]
+
+    async def test_a_report_of_a_deleted_pools_worker_is_fenced(self, client: Redis, store: DispatchStore) -> None:
+        run = await claimed(client, store)
+        await client.hdel(keys.key(0, "pools"), "etl")
+
+        assert await report(store, "etl", {**run, "epoch": 2}, "RUNNING") == "fenced"
+
+    async def test_a_lost_worker_that_is_told_to_drop_a_run_gets_an_inbox_that_expires(
+        self, client: Redis, store: DispatchStore, pool: DefinedPool
+    ) -> None:
+        run = await claimed(client, store)
+        await lose(store, pool)
+
+        await report(store, "etl", run, "RUNNING")
+
+        assert await revoked(client) == [{"id": run["id"], "epoch": 1}]
+        assert 0 < await client.ttl(keys.key(0, "inbox", "etl/w1")) <= 3600
+
+    async def test_the_inbox_of_a_worker_that_lives_does_not_expire(self, client: Redis, store: DispatchStore) -> None:
+        run = await claimed(client, store)
+        await report(store, "etl", run, "SCHEDULED")
+
+        await report(store, "etl", run, "RUNNING")
+
+        assert await client.ttl(keys.key(0, "inbox", "etl/w1")) == -1
+
+
+@pytest.mark.usefixtures("pool")
+async def test_the_times_a_worker_names_are_kept(client: Redis, store: DispatchStore) -> None:
+    run = await claimed(client, store)
+
+    await report(store, "etl", run, "RUNNING", started_ms=111)
+    await report(store, "etl", run, "COMPLETED", started_ms=111, ended_ms=222)
+
+    assert await client.hmget(keys.key(0, "run", run["id"]), ["started", "ended"]) == [b"111", b"222"]
+
+
+async def test_the_end_of_a_run_whose_worker_is_forgotten_is_applied(client: Redis, store: DispatchStore) -> None:
+    pool = await define_pool(client, "etl", on_worker_lost="keep")
+    await announce(store, pool)
+    run = await claimed(client, store)
+    await report(store, "etl", run, "RUNNING")
+    await lose(store, pool)
+    await client.delete(keys.key(0, "slots", f"{pool.id}/w1"))
+
+    assert await report(store, "etl", run, "COMPLETED") == "applied"
+
+    assert await client.zcard(keys.key(0, "pool_free", pool.id)) == 0
+
+
+async def test_a_run_handed_back_waits_for_its_deployment_again(client: Redis, store: DispatchStore) -> None:
+    pool = await define_pool(client, "etl")
+    deployment = await define_deployment(client)
+    await announce(store, pool)
+    (run_id,) = await submit(store, "etl", deployment=deployment)
+    (run,) = await assigned(client, "etl")
+    await client.hset(keys.key(0, "pool", pool.id), "is_paused", "true")
+
+    await report(store, "etl", run, "SCHEDULED")
+
+    assert await client.zscore(keys.key(0, "deployment_waiting", deployment), run_id) is not None
+    claim = ["token", "worker", "boot", "claimed", "started"]
+    assert await client.hmget(keys.key(0, "run", run_id), claim) == [None] * 5
+
+
+@pytest.mark.parametrize(("reported", "ended"), [("SCHEDULED", "CANCELLED"), ("FAILED", "FAILED")])
+async def test_a_run_does_not_wait_again_in_a_queue_that_is_gone(
+    client: Redis, store: DispatchStore, reported: str, ended: str
+) -> None:
+    pool = await define_pool(client, "etl")
+    await announce(store, pool)
+    (run_id,) = await submit(store, "etl", retries=1)
+    (run,) = await assigned(client, "etl")
+    await client.delete(keys.key(0, "queue", pool.queues["default"]))
+
+    await report(store, "etl", run, reported)
+
+    assert await state_of(client, run_id) == ended
+    assert await places(client, pool) == []
+    assert await report(store, "etl", run, "RUNNING") == ("fenced" if ended == "CANCELLED" else "known")
+
+
+@pytest.mark.usefixtures("pool")
+async def test_the_output_of_a_run_that_has_ended_expires_with_it(client: Redis, store: DispatchStore) -> None:
+    run = await claimed(client, store)
+    await client.xadd(keys.key(0, "logs", run["id"]), {"text": "line"})
+
+    await report(store, "etl", run, "COMPLETED")
+
+    assert 0 < await client.ttl(keys.key(0, "logs", run["id"])) <= 86_400
+
+
+@pytest.mark.usefixtures("pool")
+async def test_a_run_that_is_cancelled_awaits_no_retry_any_more(client: Redis, store: DispatchStore) -> None:
+    (run_id,) = await submit(store, "etl", retries=1, retry_delay_seconds=60)
+    await report(store, "etl", (await assigned(client, "etl"))[0], "FAILED", started_ms=1)
+
+    await store.cancel_runs(0, CancelRuns(runs=[run_id]))
+
+    assert await client.hget(keys.key(0, "run", run_id), "label") is None

@@ -176,6 +176,7 @@ async def test_one_that_was_to_follow_and_is_cancelled_makes_room_for_the_next(
     assert await places(client, pool) == [second]
 
     await store.cancel_runs(0, CancelRuns(runs=[second]))
+    assert await places(client, pool) == [third]
     await client.hset(keys.key(0, "pool", pool.id), "is_paused", "false")
     await store.claim_runs(0, ["etl"])
 
@@ -286,3 +287,49 @@ async def test_thousands_of_missed_runs_are_dropped_at_a_cost_that_grows_with_th
     assert await state_of(client, missed[-1]) == "PENDING"
     assert await state_of(client, missed[-2]) == "CANCELLED"
     assert looked < 5 * 5000, "a few looks at each, however many wait behind it"
+
+
+async def test_one_that_was_parked_and_is_due_before_those_that_stay_goes_when_another_makes_room(
+    client: Redis, store: DispatchStore
+) -> None:
+    pool = await define_pool(client, "etl", paused=True)
+    full = await define_deployment(client, limit=0, strategy="cancel_new")
+    await announce(store, pool, prefetch_ms=60_000)
+    now_ms = await redis_now_ms(client)
+    (stays,) = await submit(store, "etl", due_ms=now_ms + 30_000, deployment=full)
+    parking = await define_deployment(client, "hello/parked", limit=1)
+    by = by_schedule(catch_up="none")
+    (missed,) = await submit(store, "etl", due_ms=now_ms - 100_000, deployment=parking, scheduled_by=by)
+    (next_one,) = await submit(store, "etl", due_ms=now_ms - 500, deployment=parking)
+    queue = pool.queues["default"]
+    for run_id, due_ms in ((missed, now_ms - 100_000), (next_one, now_ms - 500)):
+        await client.zrem(keys.key(0, "waiting", queue), run_id)
+        await client.zadd(keys.key(0, "parked", f"{queue}/{parking}"), {run_id: due_ms})
+    await client.sadd(keys.key(0, "queue_parked", queue), parking)
+    await client.sadd(keys.key(0, "deployment_parked", parking), queue)
+    await client.hset(keys.key(0, "pool", pool.id), "is_paused", "false")
+
+    await store.claim_runs(0, ["etl"])
+
+    assert [await state_of(client, run_id) for run_id in (missed, next_one, stays)] == [
+        *("CANCELLED", "PENDING", "SCHEDULED")
+    ]
+
+
+async def test_a_slot_given_back_in_one_pool_is_told_to_the_pool_in_which_the_next_run_waits(
+    client: Redis, store: DispatchStore
+) -> None:
+    one, two = await define_pool(client, "one"), await define_pool(client, "two")
+    deployment = await define_deployment(client, limit=1)
+    await announce(store, one)
+    await announce(store, two)
+    await submit(store, "one", deployment=deployment)
+    (parked,) = await submit(store, "two", deployment=deployment)
+    assert await places(client, two, deployment=deployment) == [parked]
+
+    await report(store, "one", (await assigned(client, "one"))[0], "COMPLETED", started_ms=1)
+
+    due, _, _ = await store.due_pools(0)
+    assert due == ["two"]
+    await store.claim_runs(0, due)
+    assert await state_of(client, parked) == "PENDING"

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -9,7 +9,7 @@ from penstock.bus.connection import redis_now_ms
 from penstock.contracts.deployments import DeploymentDeleted
 from penstock.contracts.runs import SubmitRuns
 from tests.definitions import define_deployment, define_pool
-from tests.dispatching import announce, assigned, by_schedule, one_run, places, state_of, submit, told
+from tests.dispatching import announce, assigned, by_schedule, one_run, places, report, state_of, submit, told
 from tests.support import read_events
 
 if TYPE_CHECKING:
@@ -106,3 +106,76 @@ async def test_of_a_deployment_that_is_gone_everything_waiting_is_cancelled_unle
 
     assert await state_of(client, scheduled) == ("" if moved else "CANCELLED")
     assert await state_of(client, theirs) == ("SCHEDULED" if moved else "CANCELLED")
+
+
+async def test_what_was_due_after_the_change_is_removed_however_late_that_is_heard_of(
+    client: Redis, store: DispatchStore
+) -> None:
+    await define_pool(client, "etl")
+    deployment = await define_deployment(client)
+    then_ms = await redis_now_ms(client) - 10_000
+    about: Any = {"deployment": deployment, "scheduled_by": by_schedule()}
+    (at_once,) = await submit(store, "etl", due_ms=then_ms, **about)
+    (after,) = await submit(store, "etl", due_ms=then_ms + 1, **about)
+    await define_deployment(client, revision=2, revised_ms=then_ms)
+
+    assert await store.void_runs(0, deployment, "Schedules were changed") == 1
+
+    assert [await state_of(client, run_id) for run_id in (at_once, after)] == ["SCHEDULED", ""]
+
+
+async def test_what_is_due_of_a_deployment_that_has_moved_stays(client: Redis, store: DispatchStore) -> None:
+    await define_pool(client, "etl")
+    deployment = await define_deployment(client)
+    now_ms = await redis_now_ms(client)
+    (due,) = await submit(store, "etl", due_ms=now_ms - 1, deployment=deployment, scheduled_by=by_schedule())
+    await client.delete(keys.key(0, "deployment", deployment))
+
+    assert await store.void_runs(0, deployment, "Moved") == 0
+
+    assert await state_of(client, due) == "SCHEDULED"
+
+
+async def test_a_run_that_was_handed_out_once_stays(client: Redis, store: DispatchStore) -> None:
+    pool = await define_pool(client, "etl")
+    deployment = await define_deployment(client)
+    await announce(store, pool, prefetch_ms=2 * HOUR_MS)
+    soon = await redis_now_ms(client) + HOUR_MS
+    (run_id,) = await submit(store, "etl", due_ms=soon, deployment=deployment, scheduled_by=by_schedule())
+    await client.hset(keys.key(0, "pool", pool.id), "is_paused", "true")
+    await report(store, "etl", (await assigned(client, "etl"))[0], "SCHEDULED")
+
+    assert await changed(client, store) == 0
+
+    assert await state_of(client, run_id) == "SCHEDULED"
+
+
+async def test_what_waits_in_a_queue_that_is_gone_is_left_to_its_deletion_and_what_has_no_record_is_forgotten(
+    client: Redis, store: DispatchStore
+) -> None:
+    pool = await define_pool(client, "etl", queues={"old": {"priority": 1}})
+    deployment = await define_deployment(client)
+    soon = await redis_now_ms(client) + HOUR_MS
+    about: Any = {"due_ms": soon, "deployment": deployment, "scheduled_by": by_schedule()}
+    left = await submit(store, "etl", "old", count=250, **about)
+    (lost,) = await submit(store, "etl", **about)
+    await client.delete(keys.key(0, "queue", pool.queues["old"]), keys.key(0, "run", lost))
+    events = len(await read_events(client))
+
+    assert await changed(client, store) == 1
+
+    assert [await state_of(client, run_id) for run_id in left] == ["SCHEDULED"] * 250
+    assert len(await read_events(client)) == events
+    assert await client.zscore(keys.key(0, "deployment_waiting", deployment), lost) is None
+
+
+async def test_no_output_stays_of_a_run_that_is_removed(client: Redis, store: DispatchStore) -> None:
+    await define_pool(client, "etl")
+    deployment = await define_deployment(client)
+    soon = await redis_now_ms(client) + HOUR_MS
+    (run_id,) = await submit(store, "etl", due_ms=soon, deployment=deployment, scheduled_by=by_schedule())
+    await client.xadd(keys.key(0, "logs", run_id), {"text": "line"})
+
+    await changed(client, store)
+
+    assert await client.exists(keys.key(0, "logs", run_id)) == 0

@@ -56,7 +56,7 @@ local answers, revoked = {}, {}
 for index = reports_from, #ARGV, 7 do
   local run = read_run(ARGV[index])
   local answer = 'fenced'
-  if run and run.token and run.token == ARGV[index + 1] and run.epoch == ARGV[index + 2] and run.worker == worker then
+  if run and run.token == ARGV[index + 1] and run.epoch == ARGV[index + 2] and run.worker == worker then
     answer = apply(run, ARGV[index + 3], ARGV[index + 4], ARGV[index + 5], ARGV[index + 6])
   else
     -- Only what came before the claim that is valid now, and nothing a stranger's epoch could name beyond it.

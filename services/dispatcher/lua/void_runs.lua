@@ -21,7 +21,7 @@ for _, run_id in ipairs(found) do
   if not run then
     redis.call('ZREM', key_deployment_waiting(deployment_id), run_id)
     removed = removed + 1
-  elseif run.state == 'SCHEDULED' and run.auto and run.auto:match('^%S+ (%d+)') ~= about[1] and not has_begun(run) then
+  elseif run.auto and run.auto:match('^%S+ (%d+)') ~= about[1] and not has_begun(run) then
     -- Without a queue it is cancelled with everything that waits there.
     run.pool_id = redis.call('HGET', key_queue(run.queue_id), 'pool_id')
     if run.pool_id then
