@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from penstock.contracts.runs import MISSED_AFTER_SECONDS, TERMINAL
+from penstock.contracts.runs import LATEST_LOOKED_AT, MISSED_AFTER_SECONDS, TERMINAL
 
 if TYPE_CHECKING:
     from penstock.contracts.deployments import CollisionStrategy
@@ -178,6 +178,9 @@ def is_void(run: WaitingRun, deployment: DeploymentState | None) -> bool:
 def is_missed(run: WaitingRun, now_ms: int, waiting: tuple[WaitingRun, ...]) -> bool:
     """Say whether a run of a schedule is too late to be caught up.
 
+    Whether a later one of its schedule is due is asked of the :data:`LATEST_LOOKED_AT` that are due latest, so that a claim has
+    a bound; beyond them it counts as the latest.
+
     Args:
         run: whose turn has come.
         now_ms: Redis TIME.
@@ -187,12 +190,13 @@ def is_missed(run: WaitingRun, now_ms: int, waiting: tuple[WaitingRun, ...]) -> 
         return False
     if run.scheduled.catch_up == "none":
         return now_ms - run.due_ms > MISSED_AFTER_SECONDS * 1000
+    due = sorted((other.due_ms, other.id, other) for other in waiting if other.due_ms <= now_ms)
     return any(
         other.scheduled is not None
         and not other.begun
         and other.scheduled.schedule == run.scheduled.schedule
-        and run.due_ms < other.due_ms <= now_ms
-        for other in waiting
+        and run.due_ms < other.due_ms
+        for _, _, other in due[-LATEST_LOOKED_AT:]
     )
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from penstock import keys
 from penstock.bus.connection import connect, redis_now_ms
-from penstock.contracts.runs import RunSpec, ScheduledBy, SubmitRuns, SubmittedRun, new_run_id
+from penstock.contracts.runs import LATEST_LOOKED_AT, RunSpec, ScheduledBy, SubmitRuns, SubmittedRun, new_run_id
 from services.dispatcher.rules import (
     DeploymentState,
     PoolState,
@@ -20,6 +20,7 @@ from services.dispatcher.rules import (
     Scheduled,
     WaitingRun,
     WorkerState,
+    is_missed,
     next_due,
     plan_claims,
 )
@@ -603,6 +604,36 @@ async def test_runs_with_large_parameters_are_handed_out_in_several_messages_of_
     messages = [message for message in await read_messages(client, "inbox", "etl/w1") if "runs" in message]
     assert [run["id"] for message in messages for run in message["runs"]] == [run.id for run in runs]
     assert max(len(message["runs"]) for message in messages) == 5
+
+
+@pytest.mark.parametrize("between", [LATEST_LOOKED_AT - 1, LATEST_LOOKED_AT])
+async def test_whether_a_run_is_the_latest_of_its_schedule_is_asked_of_as_many_as_the_rule_says(
+    client: Redis, store: DispatchStore, between: int
+) -> None:
+    pool = await define_pool(client, "etl", paused=True)
+    deployment = await define_deployment(client)
+    now_ms = await redis_now_ms(client)
+    by = ScheduledBy(schedule=SCHEDULES[0], revision=1, catch_up="latest")
+    runs = [one_run("default", now_ms - 9_000 + 1_000 * n, deployment=deployment, scheduled_by=by) for n in range(2)]
+    runs += [one_run("default", now_ms - 5_000 + n, deployment=deployment) for n in range(between)]
+    for first in range(0, len(runs), 1000):
+        await store.submit_runs(0, [SubmitRuns(pool="etl", runs=runs[first : first + 1000])])
+    waiting = tuple(
+        WaitingRun(
+            run.id,
+            round(run.scheduled_time.timestamp() * 1000) if run.scheduled_time else now_ms,
+            deployment,
+            Scheduled(SCHEDULES[0], 1, "latest") if run.scheduled_by else None,
+        )
+        for run in runs
+    )
+    await client.hset(keys.key(0, "pool", pool.id), "is_paused", "false")
+
+    await announce(store, pool, slots=1)
+
+    expected = {True: "CANCELLED", False: "PENDING"}[is_missed(waiting[0], now_ms, waiting)]
+    assert await state_of(client, runs[0].id) == expected
+    assert await in_flight(client, pool) == 1
 
 
 async def claim(client: Redis, *, set_aside: int = 1000) -> list[Any]:

@@ -22,6 +22,9 @@ LATE_AFTER_SECONDS: Final = 15
 """A run that waits so long after it was due is called Late, as in Prefect. Readers derive it; nothing is written."""
 MISSED_AFTER_SECONDS: Final = 60
 """A run of a schedule that catches up ``none`` is dropped when its turn comes so long after it was due."""
+LATEST_LOOKED_AT: Final = 2000
+"""Of a deployment's runs that wait and are due, so many of the latest are asked whether one is the latest of its schedule. A run
+that has only others behind them is not dropped: a claim must not hold up Redis for all of them."""
 IDEMPOTENCY_SECONDS: Final = 7 * 86_400
 """How long after a run was due its idempotency key is remembered."""
 MAX_RETRIES: Final = 1000

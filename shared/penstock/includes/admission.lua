@@ -1,14 +1,12 @@
 -- admission: Decide whether a run whose turn has come may be handed out, as far as its deployment and its schedule are concerned.
 --
 -- USES      deployment deployment_in_flight deployment_waiting idempotency logs run
--- CONSTANTS MISSED_AFTER_MS
+-- CONSTANTS MISSED_AFTER_MS LATEST_LOOKED_AT
 -- RETURNS   admit(run, queue_id, due_ms, retention) -> 'go' | 'gone' (it waits here no more) | 'stays', hold(run), has_begun(run),
 --           void_run(run, message)
 -- COST      O(1) a run; once a script O(later runs of the deployment, at most LATEST_LOOKED_AT) where only the latest is caught up
 -- RULE      services.dispatcher.rules.admission
 
--- Beyond so many due runs it is not asked any more whether one is the latest of its schedule: Redis must not stand still.
-local LATEST_LOOKED_AT = 2000
 local deployments_ = {}
 local function deployment_named(id)
   if not deployments_[id] then
@@ -55,13 +53,15 @@ local function is_void(run, due_ms)
   return deployment.revision and deployment.revision ~= revision and due_ms > deployment.revised_ms or false
 end
 
--- Deployment -> schedule -> when its latest run is due that waits, is due by now and has not begun; filled from the latest backwards.
+-- Deployment -> schedule -> when its latest run is due that waits, is due by now and has not begun; filled from the latest
+-- backwards, as far as is looked.
 local latest_ = {}
 local function latest_due(deployment_id, schedule)
   local known = latest_[deployment_id] or { seen = 0 }
   latest_[deployment_id] = known
   while not known[schedule] and known.seen < LATEST_LOOKED_AT do
-    local page = redis.call('ZREVRANGEBYSCORE', key_deployment_waiting(deployment_id), now_ms, '-inf', 'WITHSCORES', 'LIMIT', known.seen, 100)
+    local page = redis.call('ZREVRANGEBYSCORE', key_deployment_waiting(deployment_id), now_ms, '-inf', 'WITHSCORES', 'LIMIT',
+      known.seen, math.min(100, LATEST_LOOKED_AT - known.seen))
     if #page == 0 then break end
     for index = 1, #page, 2 do
       local about = redis.call('HMGET', key_run(page[index]), 'auto', 'epoch')
