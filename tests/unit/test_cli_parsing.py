@@ -178,6 +178,13 @@ def test_an_event_of_another_shape_is_told_too() -> None:
     assert describe(event).split() == ["once", "x", "a", "why"]
 
 
+@pytest.mark.parametrize("updates", ["text", ["a"], 7, True, None, {}])
+def test_an_event_whose_updates_are_none_is_told_without_them(updates: object) -> None:
+    event = Event(id="1", occurred="once", event="x", resource={}, payload={"updates": updates, "reason": "why"})
+
+    assert describe(event).split() == ["once", "x", "why"]
+
+
 @pytest.mark.parametrize(
     ("typed", "meant"),
     [("2", "2"), ("true", "true"), ("a=b", "a=b"), ('"quoted"', "quoted"), ("null", None), ('{"a":1}', '{"a":1}')],

@@ -153,7 +153,9 @@ def describe(event: Event) -> str:
         "",
     )
     details = [f"in '{pool}'"] if pool else []
-    for field, change in (event.payload.get("updates") or {}).items():
+    updates = event.payload.get("updates")
+    # Anybody may write to the stream; what is no event of ours must not end who reads it.
+    for field, change in updates.items() if isinstance(updates, dict) else ():
         details.append(f"{field}: {change.get('from')} -> {change.get('to')}" if isinstance(change, dict) else field)
     if message := resource.get("prefect.state-message"):
         details.append(message)
