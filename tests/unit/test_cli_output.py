@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from penstock.cli.output import print_table
+from penstock.cli.output import print_json, print_json_line, print_table
 
 ID = "0198c0de-0000-7000-8000-000000000000"
 COLUMNS = ["ID", "Name", "Queue", "Rule"]
@@ -58,3 +60,14 @@ def test_instead_of_an_empty_table_something_is_said(capsys: pytest.CaptureFixtu
 
     print_table("T", COLUMNS, [])
     assert heads(capsys.readouterr().out) == COLUMNS
+
+
+def test_an_integer_of_more_than_64_bits_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"payload": {"size": 10**30, "what": "größe"}}
+
+    print_json_line(value)
+    line = capsys.readouterr().out
+    assert (line.count("\n"), json.loads(line)) == (1, value)
+
+    print_json(value)
+    assert json.loads(capsys.readouterr().out) == value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from enum import StrEnum
@@ -41,12 +42,20 @@ class Output(StrEnum):
 
 def print_json(value: Any) -> None:
     """Print one JSON document and nothing else; records may be nested anywhere."""
-    print(orjson.dumps(value, default=_plain, option=orjson.OPT_INDENT_2).decode())
+    print(_spelled(value, orjson.OPT_INDENT_2))
 
 
 def print_json_line(value: Any) -> None:
     """Print one JSON document on one line, at once: somebody reads along."""
-    print(orjson.dumps(value, default=_plain).decode(), flush=True)
+    print(_spelled(value, 0), flush=True)
+
+
+def _spelled(value: Any, option: int) -> str:
+    try:
+        return orjson.dumps(value, default=_plain, option=option).decode()
+    except orjson.JSONEncodeError:
+        # An integer of more than 64 bits, which JSON allows; json is slower, and takes it.
+        return json.dumps(value, default=_plain, ensure_ascii=False, indent=2 if option else None)
 
 
 def print_table(
