@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import unicodedata
 from typing import Any
@@ -17,6 +18,7 @@ from penstock import keys
 from penstock.contracts.base import (
     COMMAND_ID,
     FORBIDDEN_IN_NAMES,
+    MAX_DEPTH,
     MAX_LIMIT,
     MAX_NAME_LENGTH,
     Message,
@@ -179,6 +181,36 @@ def test_a_run_executes_exactly_one_thing(spec: dict[str, Any]) -> None:
 )
 def test_an_entrypoint_or_a_command_is_enough(spec: dict[str, Any]) -> None:
     assert RunSpec.model_validate_json(orjson.dumps(spec)).model_dump(exclude_unset=True) == spec
+
+
+@pytest.mark.parametrize(
+    ("parameters", "told"),
+    [
+        ('{"x":NaN}', "parameters\n  Value error, x is nan"),
+        ('{"a":{"b":[1,-Infinity]}}', "a.b.1 is -inf"),
+        ('{"x":1e999}', "x is inf"),
+        ('{"x":' + "9" * 400 + "}", "x is a number beyond"),
+        ('{"x":' + "[" * MAX_DEPTH + "]" * MAX_DEPTH + "}", f"is nested more than {MAX_DEPTH} levels deep"),
+    ],
+)
+def test_a_value_that_would_not_arrive_as_it_was_written_is_refused(parameters: str, told: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        RunSpec.model_validate_json(f'{{"command":"true","parameters":{parameters}}}')
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        '{"x":1e308}',
+        '{"x":' + "9" * 300 + "}",
+        '{"x":' + "[" * (MAX_DEPTH - 1) + "]" * (MAX_DEPTH - 1) + "}",
+        '{"NaN":"NaN"}',
+    ],
+)
+def test_large_numbers_and_deep_values_arrive_as_they_were_written(parameters: str) -> None:
+    spec = RunSpec.model_validate_json(f'{{"command":"true","parameters":{parameters}}}')
+    assert json.loads(spec.model_dump_json())["parameters"] == json.loads(parameters)
 
 
 def test_a_submission_holds_at_least_one_run_with_an_id_of_ours() -> None:

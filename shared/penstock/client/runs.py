@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from pydantic import ValidationError
 
 from penstock.client.wording import why
+from penstock.contracts.base import MAX_DEPTH
 from penstock.contracts.queues import DEFAULT_QUEUE
 from penstock.contracts.runs import RunSpec, SubmittedRun, new_run_id
 from penstock.errors import Invalid
@@ -24,8 +25,6 @@ CHUNK: Final = 500
 """Runs per message: half of what one may carry, so that a submission never stalls the dispatcher for long."""
 CHUNK_BYTES: Final = MAX_MESSAGE_BYTES - 65_536
 """Bytes of runs per message; the rest is for the envelope."""
-MAX_DEPTH: Final = 100
-"""How deep parameters may be nested; what is read again as JSON at every step must not exhaust a parser."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import sys
 import unicodedata
 from typing import Annotated, Any, Final
 
@@ -23,6 +25,10 @@ RESERVED_PREFIX: Final = "prefect"
 MAX_LIMIT: Final = 2**31 - 1
 MAX_INTEGER: Final = 2**53
 """Lua's numbers and JSON's are exact up to here."""
+MAX_NUMBER: Final = int(sys.float_info.max)
+MAX_DEPTH: Final = 100
+"""How deep values may be nested: half of what readers of messages can take, for they travel inside other ones."""
+_SHOWN_LEVELS: Final = 5
 COMMAND_ID: Final = re.compile(r"[!#-\[\]-~]{1,64}")
 """Printable ASCII without quotes and backslash: ids stand in keys and in JSON that scripts put together."""
 _PLAIN = re.compile(r"[!#-$'-.0-;=?-~](?:[ !#-$'-.0-;=?-~]{0,198}[!#-$'-.0-;=?-~])?")
@@ -58,6 +64,34 @@ def is_reserved(name: str) -> bool:
     return name.lower().startswith(RESERVED_PREFIX)
 
 
+def check_values(values: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what would not arrive as it was written.
+
+    Raises:
+        ValueError: a number JSON cannot spell, which would become null; one no double holds, which most readers of JSON refuse
+            or make infinite; or nested so deep that the message which carries it on could not be read.
+    """
+    if fault := _fault(values, 1):
+        raise ValueError(fault.removeprefix("."))
+    return values
+
+
+def _fault(value: Any, depth: int) -> str:
+    """Say what :func:`check_values` refuses, where first; a function of its own because a good run must cost next to nothing."""
+    if isinstance(value, (dict, list)):
+        if depth > MAX_DEPTH:
+            return f" is nested more than {MAX_DEPTH} levels deep"
+        for name, one in value.items() if isinstance(value, dict) else enumerate(value):
+            if type(one) is not str and (fault := _fault(one, depth + 1)):
+                return f".{name}{fault}" if depth <= _SHOWN_LEVELS else fault
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            return f" is {value}; JSON has no such number"
+    elif isinstance(value, int) and abs(value) > MAX_NUMBER:
+        return f" is a number beyond {sys.float_info.max:g}"
+    return ""
+
+
 _NAME_CHARACTER: Final = rf"[^{FORBIDDEN_IN_NAMES}\x00-\x1f\x7f]"
 Name = Annotated[
     str,
@@ -74,7 +108,8 @@ Priority = Annotated[int, Field(ge=1, le=MAX_LIMIT, strict=True)]
 Ident = Annotated[str, Field(max_length=64, pattern=r"^[!#-\[\]-~]*$")]
 """What a client makes up to be recognised by; see :data:`COMMAND_ID`."""
 Milliseconds = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
-Json = dict[str, Any]
+Json = Annotated[dict[str, Any], AfterValidator(check_values)]
+"""Values somebody else makes sense of. They reach their reader as they were written, or are refused."""
 
 
 class Message(BaseModel):
