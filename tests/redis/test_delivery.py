@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from penstock import keys, streams
 from penstock.bus import delivery as delivery_module
@@ -169,6 +170,20 @@ async def test_a_reason_is_never_long(client: Redis) -> None:
     entry = await add(client, streams.HEARTBEATS, {"__data__": b'{"type":"' + b"x" * 500_000 + b'"}'})
     await deliver(client, beats(Recorder()), [entry])
     assert len((await dead(client))[0]["reason"]) <= 1000
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"x" * 500_000: 1}, {"pool": "x" * 500_000}, {"y" * 100_000 + str(n): n for n in range(9)}], ids=len
+)
+async def test_an_answer_and_a_log_repeat_no_name_or_value_that_is_as_long_as_a_message(
+    client: Redis, wrong: dict[str, Any]
+) -> None:
+    entry = await add(client, streams.COMMANDS, {"__data__": orjson.dumps({"type": "pause_pool", "id": "c1", **wrong})})
+    with capture_logs() as logged:
+        await deliver(client, commands(Recorder()), [entry])
+    answer: Any = await client.lpop(keys.key(0, "reply", "c1"))
+    assert len(answer) < 5000
+    assert [len(line["reason"]) < 5000 for line in logged] == [True]
 
 
 async def test_the_good_elements_of_an_array_are_handled_and_each_bad_one_is_buried(client: Redis) -> None:

@@ -32,6 +32,8 @@ EACH_SECONDS: Final = 1.0
 """So long may the entries of a failed batch take one by one; the rest is the reclaimer's, beside the stream's next batches."""
 MAX_LETTERS_PER_ENTRY: Final = 20
 """One entry must not push everybody else's letters out of the dead stream; what is beyond is told in one more letter."""
+SHOWN_LENGTH: Final = 400
+"""Characters of a place, and of what is wrong there, that a reason repeats."""
 _BY_VALIDATORS: Final = "Value error, "
 MESSAGES = Counter("penstock_messages_total", "Messages handled", ["stream", "type"])
 
@@ -104,13 +106,17 @@ class Subscription:
 
 
 def explain(problem: ValidationError) -> str:
-    """Say in one line which fields are wrong and why."""
+    """Say in one line which fields are wrong and why; a name or a value that is as long as a message is not repeated whole."""
     parts = []
     for error in problem.errors(include_url=False)[:5]:
         place = ".".join(str(part) for part in error["loc"])
         text = error["msg"].removeprefix(_BY_VALIDATORS)
-        parts.append(f"{place}: {text}" if place else text)
+        parts.append(f"{_cut(place)}: {_cut(text)}" if place else _cut(text))
     return "; ".join(parts)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= SHOWN_LENGTH else f"{text[:SHOWN_LENGTH]}..."
 
 
 class _Unreadable(Exception):

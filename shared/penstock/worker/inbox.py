@@ -56,7 +56,7 @@ def decode(fields: dict[bytes, bytes]) -> Message:
             kind = str(parsed.get("type")) if isinstance(parsed, dict) else kind
         model = INBOX_MESSAGES.get(kind)
         if model is None:
-            raise BadMessage(f"unknown type {kind!r}; an inbox takes {', '.join(INBOX_MESSAGES)}")
+            raise BadMessage(f"unknown type {kind[:100]!r}; an inbox takes {', '.join(INBOX_MESSAGES)}")
         return model.model_validate_json(body)
     except orjson.JSONDecodeError as problem:
         raise BadMessage(f"not JSON: {problem}") from problem
