@@ -76,7 +76,22 @@ async def test_an_entry_that_names_a_stream_of_nobody_is_not_sent_there(client: 
     assert await client.exists("mine") == 0
 
 
-@pytest.mark.parametrize("fields", [{"x": "y"}, {"__data__": "{"}, {"__data__": "[1]"}])
+LETTER = '"reason":"r","stream":"penstock:{0}:commands","entry_id":"7-0","group":"g"'
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"x": "y"},
+        {"__data__": "{"},
+        {"__data__": "[1]"},
+        {"__data__": '{"deliveries":"often"}'},
+        {"__data__": f'{{{LETTER},"deliveries":"often"}}'},
+        {"__data__": f'{{{LETTER},"deliveries":1,"fields":7}}'},
+        {"__data__": f'{{{LETTER},"deliveries":1,"fields":{{"a":7}}}}'},
+        {"__data__": f'{{{LETTER},"deliveries":1,"fields":{{"a":{{"text":7}}}}}}'},
+    ],
+)
 async def test_an_unreadable_dead_entry_can_be_seen_and_dropped(client: Redis, fields: dict[Any, Any]) -> None:
     await client.xadd(keys.key(0, "dead"), fields)
     dead = Penstock(client, 1).dead
@@ -85,6 +100,25 @@ async def test_an_unreadable_dead_entry_can_be_seen_and_dropped(client: Redis, f
     assert entry.reason == "this entry of the dead stream cannot be read"
     await dead.drop([entry.id])
     assert await dead.read(10) == []
+
+
+@pytest.mark.parametrize("kept", ["{}", '{"base64":"%"}', '{"text":null}', '{"text":"a","bytes":9}'])
+async def test_a_field_nobody_can_restore_is_not_sent_again(client: Redis, kept: str) -> None:
+    letter = f'{{{LETTER},"deliveries":1,"fields":{{"__data__":{kept}}}}}'
+    await client.xadd(keys.key(0, "dead"), {"__data__": letter})
+    dead = Penstock(client, 1).dead
+
+    with pytest.raises(Conflict, match="was not kept whole"):
+        await dead.retry([entry.id for entry in await dead.read(10)])
+    assert await client.exists(keys.key(0, "commands")) == 0
+
+
+@pytest.mark.parametrize(
+    "ident", [f"0/{2**64}-0", f"0/1-{2**64}", "0/\u0663-0", "\u0663/1-1", f"{'9' * 5000}/1-1", "1"]
+)
+async def test_what_redis_takes_for_no_entry_is_no_id(client: Redis, ident: str) -> None:
+    with pytest.raises(Invalid, match="is no id"):
+        await Penstock(client, 1).dead.find([ident])
 
 
 async def test_ids_are_checked(client: Redis) -> None:

@@ -142,7 +142,7 @@ async def test_what_is_no_event_is_passed_over(client: Redis) -> None:
     assert await names(Penstock(client, 1), since="0") == ["a", "b"]
 
 
-@pytest.mark.parametrize("since", ["x", "1-2-3", "-1", "1,2", "1-0,"])
+@pytest.mark.parametrize("since", ["x", "1-2-3", "-1", "1,2", "1-0,", f"{2**64}", f"1-{2**64}", "\u0663-0"])
 async def test_what_is_no_cursor_is_refused(client: Redis, since: str) -> None:
     with pytest.raises(Invalid, match="is no cursor"):
         await names(Penstock(client, 1), since=since)

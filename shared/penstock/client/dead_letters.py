@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from pydantic import BaseModel
 
 from penstock import keys, streams
+from penstock.client.events import is_entry_id
 from penstock.client.outage import needs_redis
 from penstock.client.records import iso_of_ms
+from penstock.contracts.dead_letters import DeadLetter, KeptField
 from penstock.errors import Conflict, Invalid, NotFound
 from penstock.streams import DATA_FIELD
 
@@ -19,6 +22,10 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+_NUMBER: Final = re.compile(r"[0-9]{1,4}")
+_UNREADABLE: Final = DeadLetter(
+    reason="this entry of the dead stream cannot be read", stream="", entry_id="", group="", deliveries=0
+)
 _CAPS: Final = {stream.name: stream.max_length for stream in streams.ALL}
 
 
@@ -125,8 +132,7 @@ class DeadLetters:
     def _split(self, text: str) -> tuple[int, str]:
         partition, slash, entry_id = text.rpartition("/")
         number = partition if slash else "0"
-        ms, dash, seq = entry_id.partition("-")
-        if not (number.isdecimal() and ms.isdecimal() and dash and seq.isdecimal()):
+        if not (_NUMBER.fullmatch(number) and "-" in entry_id and is_entry_id(entry_id)):
             raise Invalid(f"'{text}' is no id of a dead entry", "`penstock dead ls` shows them, as 0/1700000000000-0")
         if int(number) >= self._partitions:
             raise NotFound(f"there is no partition {number}", f"this installation has {self._partitions}")
@@ -136,26 +142,32 @@ class DeadLetters:
 def _describe(partition: int, entry_id: str, fields: dict[bytes, bytes]) -> DeadEntry:
     try:
         body = orjson.loads(fields[DATA_FIELD.encode()])
-    except (KeyError, orjson.JSONDecodeError):
-        body = {}
-    body = body if isinstance(body, dict) else {}
-    kept = body.get("fields")
-    origin = str(body.get("stream", ""))
+        letter = DeadLetter.model_validate(body)
+    except (KeyError, ValueError):
+        body, letter = {}, _UNREADABLE
     return DeadEntry(
         id=f"{partition}/{entry_id}",
-        stream=origin,
-        entry_id=str(body.get("entry_id", "")),
-        reason=str(body.get("reason", "this entry of the dead stream cannot be read")),
-        group=str(body.get("group", "")),
-        deliveries=int(body.get("deliveries", 0)),
+        stream=letter.stream,
+        entry_id=letter.entry_id,
+        reason=letter.reason,
+        group=letter.group,
+        deliveries=letter.deliveries,
         # Only a stream of the same partition is written to: its name comes from an entry, a transaction is of one slot.
-        whole=isinstance(kept, dict)
-        and bool(kept)
-        and origin in {keys.key(partition, name) for name in _CAPS}
-        and all("bytes" not in value for value in kept.values()),
+        whole=bool(letter.fields)
+        and letter.stream in {keys.key(partition, name) for name in _CAPS}
+        and all(_is_whole(kept) for kept in letter.fields.values()),
         died=iso_of_ms(int(entry_id.partition("-")[0])),
         content={name: body[name] for name in ("fields", "element") if name in body},
     )
+
+
+def _is_whole(kept: KeptField) -> bool:
+    try:
+        return kept.bytes is None and (
+            kept.text is not None or bool(base64.b64decode(kept.base64 or "", validate=True))
+        )
+    except ValueError:
+        return False
 
 
 def _bytes(kept: dict[str, str]) -> bytes:

@@ -34,7 +34,9 @@ PATIENCE_SECONDS: Final = 30.0
 """How long a follower rides out an outage of Redis before it gives up."""
 RETRY_SECONDS: Final = 0.5
 BEGINNING: Final = "0-0"
-_ENTRY_ID = re.compile(r"\d{1,20}(-\d{1,20})?")
+_ENTRY_ID = re.compile(r"[0-9]{1,20}(-[0-9]{1,20})?")
+_END: Final = 2**64
+"""Redis keeps each half of an entry id in 64 bits."""
 
 
 class EntryId(NamedTuple):
@@ -48,6 +50,11 @@ class EntryId(NamedTuple):
         """Read ``<ms>-<seq>``; a missing ``seq`` is 0."""
         ms, _, seq = text.partition("-")
         return cls(int(ms), int(seq or 0))
+
+
+def is_entry_id(text: str) -> bool:
+    """Say whether Redis takes a text for an entry id: a larger number is an error to it, which looks like a broken Redis."""
+    return bool(_ENTRY_ID.fullmatch(text)) and max(EntryId.of(text)) < _END
 
 
 class EventStream:
@@ -183,7 +190,7 @@ class EventStream:
             start_ms = await redis_now_ms(self._client) - int(since.total_seconds() * 1000)
             return [f"{max(start_ms, 0)}-0"] * count
         parts = since.split(",")
-        if not all(_ENTRY_ID.fullmatch(part) for part in parts) or len(parts) not in {1, count}:
+        if not all(is_entry_id(part) for part in parts) or len(parts) not in {1, count}:
             raise Invalid(f"{since!r} is no cursor of this event stream", "an entry id such as 1700000000000-0, or 0")
         return [part if "-" in part else f"{part}-0" for part in parts] * (count // len(parts))
 
