@@ -6,7 +6,8 @@ from penstock import keys
 from penstock.bus.connection import redis_now_ms
 from penstock.contracts.deployments import DeploymentDeleted
 from penstock.contracts.runs import CancelRuns
-from services.dispatcher.store import RECALL_AT_MOST, RECALL_RUNS
+from services.dispatcher.bounds import RECALL_AT_MOST
+from services.dispatcher.store import RECALL_RUNS
 from tests.definitions import define_deployment, define_pool
 from tests.dispatching import announce, assigned, by_schedule, in_flight, report, state_of, submit, told
 from tests.support import read_messages
