@@ -236,16 +236,14 @@ class RegistryStore:
             deployment: its name.
             pool: the one it is to be in; None means the one it is in.
         """
-        async with self._client.pipeline(transaction=False) as pipe:
-            pipe.time()
-            pipe.hget(keys.key(partition, "deployments"), deployment)
-            (seconds, _), ident = await pipe.execute()
+        now_ms = await redis_now_ms(self._client)
+        ident: Any = await self._client.hget(keys.key(partition, "deployments"), deployment)
         answered = command.id and await self._client.exists(keys.key(partition, "answer", command.id))
         fields = await self._find_deployment(partition, ident.decode()) if ident else None
         name = pool or (fields and fields["pool"])
         found = await self._find_pool(partition, name) if name else None
         template = found.base_job_template if found else None
-        return checks.Known(bool(answered), datetime.fromtimestamp(seconds, UTC), fields, template)
+        return checks.Known(bool(answered), datetime.fromtimestamp(now_ms // 1000, UTC), fields, template)
 
     async def _find_deployment(self, partition: int, ident: str) -> dict[str, Any] | None:
         async with self._client.pipeline(transaction=True) as pipe:

@@ -28,6 +28,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
+from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import NoScriptError
 
 from penstock import keys, streams
@@ -323,6 +324,12 @@ async def _send(client: Redis, calls: Sequence[Call], unknown: Sequence[Script])
         except NoScriptError as missing:
             return [missing]
     pipe = client.pipeline(transaction=False)
+    if isinstance(client, RedisCluster):
+        # By itself, because every node gets them.
+        for script in unknown:
+            await client.script_load(script.text)
+        _used[client].update(unknown)
+        unknown = ()
     for script in unknown:
         pipe.script_load(script.text)
     for call in calls:

@@ -43,7 +43,8 @@ class Settings(BaseSettings):
     """What every party needs to know.
 
     Attributes:
-        redis_url: where Redis is, ``redis://[user:password@]host:port/db``, ``rediss://...`` or ``unix://path``.
+        redis_url: where Redis is, ``redis://[user:password@]host:port/db``, ``rediss://...`` or ``unix://path``; of a Redis
+            Cluster any of its nodes, ``redis+cluster://...`` or ``rediss+cluster://...``.
         redis_password_file: holds the password where the URL has none, so that it is in no environment and no listing.
         partitions: into how many hash slots pools are spread; fixed when the installation first starts.
         log_level: least important level that is logged.
@@ -71,8 +72,8 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _is_redis(cls, value: str) -> str:
-        if not value.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("expected redis://host:port/db, rediss://... or unix://path")
+        if not value.startswith(("redis://", "rediss://", "unix://", "redis+cluster://", "rediss+cluster://")):
+            raise ValueError("expected redis://host:port/db, rediss://..., redis+cluster://... or unix://path")
         parts = urlsplit(value)
         try:
             _ = parts.port
@@ -139,7 +140,7 @@ def with_password(url: str, file: Path) -> str:
     return urlunsplit(parts._replace(netloc=f"{user.rstrip(':')}:{quote(password, safe='')}@{host}"))
 
 
-_REDIS_URL: Final = re.compile(r"\w+://(\*{3}@)?(\[[0-9a-fA-F:.]+\]|[\w.-]*)(:\w{0,5})?(/[^?]*)?(\?.*)?|")
+_REDIS_URL: Final = re.compile(r"[\w+]+://(\*{3}@)?(\[[0-9a-fA-F:.]+\]|[\w.-]*)(:\w{0,5})?(/[^?]*)?(\?.*)?|")
 """What may be shown; a port has five digits at most, and what is longer in its place may be a password."""
 
 

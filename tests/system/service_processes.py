@@ -20,11 +20,12 @@ class Services:
         url: of Redis.
         logs: folder for one log per process.
         names: modules under ``services``; a name may come several times.
+        variables: further ones of their environment.
     """
 
-    def __init__(self, url: str, logs: Path, names: list[str]) -> None:
+    def __init__(self, url: str, logs: Path, names: list[str], **variables: str) -> None:
         ours = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
-        self._environment = {**ours, "PENSTOCK_REDIS_URL": url, "PENSTOCK_HEALTH_PORT": "-1"}
+        self._environment = {**ours, "PENSTOCK_REDIS_URL": url, "PENSTOCK_HEALTH_PORT": "-1", **variables}
         self._logs = logs
         self.names = names
         self.processes: list[subprocess.Popen[bytes]] = []

@@ -31,10 +31,11 @@ PROBE: Final = "user probe on nopass resetkeys resetchannels -@all +ping"
 """Answers health checks with PING and nothing else, so it needs no password."""
 
 _CONNECTION: Final[dict[Dialect, str]] = {
-    "6.2": "+ping +select +echo +client|id +client|setname",
+    "6.2": "+ping +select +echo +client|id +client|setname +command +cluster|slots",
     # By category, because SETINFO is only known from 7.2 on; tracking tells of other people's keys.
-    "7": "+@connection -@dangerous -client|tracking",
+    "7": "+@connection -@dangerous -client|tracking +cluster|slots",
 }
+"""What a client says of itself; and to a cluster, to learn which node serves what."""
 
 
 def file(

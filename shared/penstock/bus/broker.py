@@ -7,11 +7,12 @@ import socket
 from typing import TYPE_CHECKING, Any, Final
 
 from faststream import AckPolicy
-from faststream.redis import RedisBroker, StreamSub
+from faststream.redis import RedisBroker, RedisClusterBroker, StreamSub
 from faststream.redis.parser import MessageFormat
 from redis.exceptions import ResponseError
 
 from penstock import keys
+from penstock.bus.cluster import is_cluster, node_url
 from penstock.bus.connection import BLOCK_MS, connection_options
 from penstock.bus.entries import Entry
 
@@ -54,8 +55,9 @@ def create_broker(settings: Settings) -> RedisBroker:
     ``apply_types`` is off: handlers get entries and validate bytes themselves, which is faster and keeps one bad element from
     failing its batch.
     """
-    return RedisBroker(
-        settings.redis_url,
+    make = RedisClusterBroker if is_cluster(settings.redis_url) else RedisBroker
+    return make(
+        node_url(settings.redis_url),
         message_format=PlainJson,
         apply_types=False,
         logger=None,  # type: ignore[arg-type]

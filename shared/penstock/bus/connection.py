@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
@@ -13,6 +13,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import (
     AuthenticationError,
+    ClusterError,
     NoPermissionError,
     NoScriptError,
     OutOfMemoryError,
@@ -24,6 +25,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from penstock import keys
+from penstock.bus.cluster import ClusterClient, is_cluster
 from penstock.bus.packing import packed
 from penstock.errors import BadSettings, Unavailable
 
@@ -77,7 +79,8 @@ def reconnections(client: Redis) -> int:
     Args:
         client: made by :func:`connect` or :func:`beside`; of any other the answer is always 0.
     """
-    tally = getattr(client.connection_pool.connection_kwargs.get("redis_connect_func"), "__self__", None)
+    options = client.origin[1] if isinstance(client, ClusterClient) else client.connection_pool.connection_kwargs
+    tally = getattr(options.get("redis_connect_func"), "__self__", None)
     return tally.count if isinstance(tally, _Reconnections) else 0
 
 
@@ -92,8 +95,11 @@ def connect(url: str, *, retries: int = 3) -> Redis:
         BadSettings: an option in the URL is unknown or wrong.
     """
     try:
-        options = connection_options(url, retries)
-        client = Redis.from_url(url, redis_connect_func=_Reconnections().connected, **options)
+        options = {**connection_options(url, retries), "redis_connect_func": _Reconnections().connected}
+        if is_cluster(url):
+            # Not a Redis, but it has all of its methods that are used here.
+            return cast("Redis", ClusterClient.of(url, **options))
+        client = Redis.from_url(url, **options)
         pool = client.connection_pool
         pool.connection_class = packed(pool.connection_class)
         # Made and thrown away, never opened: redis-py looks at most options only when it makes a connection.
@@ -105,8 +111,8 @@ def connect(url: str, *, retries: int = 3) -> Redis:
 
 
 def refuses_everybody(problem: BaseException) -> bool:
-    """Say whether Redis answers, but refuses whoever asks: it is full, read only, busy, or has forgotten its scripts."""
-    if isinstance(problem, OutOfMemoryError | ReadOnlyError | NoScriptError):
+    """Say whether Redis answers, but refuses whoever asks: it is full, read only, busy, not whole, or has forgotten its scripts."""
+    if isinstance(problem, OutOfMemoryError | ReadOnlyError | NoScriptError | ClusterError):
         return True
     return isinstance(problem, ResponseError) and any(word in str(problem) for word in _REFUSES_ALL)
 
@@ -118,6 +124,8 @@ def is_outage(problem: BaseException) -> bool:
 
 def beside(client: Redis) -> Redis:
     """Make another client of the same Redis, for another event loop."""
+    if isinstance(client, ClusterClient):
+        return cast("Redis", client.beside())
     pool = client.connection_pool
     return Redis.from_pool(ConnectionPool(connection_class=pool.connection_class, **pool.connection_kwargs))
 
@@ -155,7 +163,7 @@ def _what_is_wrong(problem: BaseException, url: str) -> str:
         cause = cause.__cause__ or cause.__context__
     if isinstance(problem, AuthenticationError | NoPermissionError):
         return f"Redis at {place} does not let us in ({problem}). Check user and password in PENSTOCK_REDIS_URL."
-    by_tls = " by TLS" if url.startswith("rediss:") else ""
+    by_tls = " by TLS" if url.startswith("rediss") else ""
     return (
         f"Redis at {place} does not answer{by_tls} ({problem}). Start it, or `penstock up`, or set PENSTOCK_REDIS_URL."
     )

@@ -6,6 +6,7 @@ import unicodedata
 from typing import TYPE_CHECKING, Any
 
 from penstock import keys
+from penstock.bus.connection import redis_now_ms
 from penstock.client.outage import needs_redis
 from penstock.client.records import InFlight, Worker, to_pool, to_queue, to_worker
 
@@ -89,9 +90,7 @@ class Store:
             ident = keys.worker_ident(pool.id, name.decode())
             pipe.hgetall(keys.key(partition, "worker", ident))
             pipe.scard(keys.key(partition, "slots_in_flight", ident))
-        pipe.time()
-        *answers, (seconds, _) = await pipe.execute()
-        now_ms = int(seconds) * 1000
+        answers, now_ms = await pipe.execute(), await redis_now_ms(self._client)
         return [to_worker(pool.name, fields, used, now_ms) for fields, used in _pairs(answers) if fields]
 
     def _partition(self, pool_name: str) -> int:
