@@ -709,3 +709,41 @@ async def test_when_the_latest_of_a_schedule_has_been_handed_out_the_latest_of_t
 
     states = {queue: [await state_of(client, run_id) for run_id in run_ids] for queue, run_ids in made.items()}
     assert states == {"high": ["CANCELLED", "PENDING"], "low": ["CANCELLED", "PENDING"]}
+
+
+async def test_where_there_is_no_pool_nothing_is_handed_out(client: Redis, store: DispatchStore) -> None:
+    (claimed,) = await store.claim_runs(0, ["nowhere"])
+
+    assert (claimed.runs, claimed.next_due_ms) == (0, None)
+    assert await client.keys("*") == []
+
+
+async def test_a_run_that_is_removed_is_the_latest_of_its_schedule_no_more(client: Redis, store: DispatchStore) -> None:
+    pool = await define_pool(client, "etl", queues={"high": {"priority": 1}, "low": {"priority": 2}})
+    deployment = await define_deployment(client)
+    now_ms = await redis_now_ms(client)
+    old = ScheduledBy(schedule=SCHEDULES[0], revision=1, catch_up="latest")
+    new = ScheduledBy(schedule=SCHEDULES[0], revision=2, catch_up="latest")
+    (removed,) = await submit(store, "etl", "high", due_ms=now_ms - 1_000, deployment=deployment, scheduled_by=old)
+    await define_deployment(client, revision=2, revised_ms=now_ms - 3_000)
+    (missed,) = await submit(store, "etl", "high", due_ms=now_ms - 9_000, deployment=deployment, scheduled_by=new)
+    (latest,) = await submit(store, "etl", "low", due_ms=now_ms - 5_000, deployment=deployment, scheduled_by=new)
+
+    await announce(store, pool)
+
+    states = [await state_of(client, run_id) for run_id in (missed, removed, latest)]
+    assert states == ["CANCELLED", "", "PENDING"]
+
+
+async def test_a_run_that_was_missed_says_so_even_where_it_would_also_have_collided(
+    client: Redis, store: DispatchStore
+) -> None:
+    pool = await define_pool(client, "etl")
+    deployment = await define_deployment(client, limit=0, strategy="cancel_new")
+    by = ScheduledBy(schedule=SCHEDULES[0], revision=1, catch_up="none")
+    long_ago = await redis_now_ms(client) - 100_000
+    (run_id,) = await submit(store, "etl", due_ms=long_ago, deployment=deployment, scheduled_by=by)
+
+    await announce(store, pool)
+
+    assert await client.hget(keys.key(0, "run", run_id), "message") == b"Missed: its schedule does not catch up"

@@ -401,8 +401,11 @@ class TestWhatIsNotTheirs:
     async def test_a_report_of_a_deleted_pools_worker_is_fenced(self, client: Redis, store: DispatchStore) -> None:
         run = await claimed(client, store)
         await client.hdel(keys.key(0, "pools"), "etl")
+        await client.delete(keys.key(0, "run", run["id"]))
 
-        assert await report(store, "etl", {**run, "epoch": 2}, "RUNNING") == "fenced"
+        assert await report(store, "etl", run, "RUNNING") == "fenced"
+
+        assert await revoked(client) == []
 
     async def test_a_lost_worker_that_is_told_to_drop_a_run_gets_an_inbox_that_expires(
         self, client: Redis, store: DispatchStore, pool: DefinedPool
@@ -497,3 +500,18 @@ async def test_a_run_that_is_cancelled_awaits_no_retry_any_more(client: Redis, s
     await store.cancel_runs(0, CancelRuns(runs=[run_id]))
 
     assert await client.hget(keys.key(0, "run", run_id), "label") is None
+
+
+async def test_a_history_far_beyond_its_bound_is_shortened_a_thousand_runs_a_call_and_expires(client: Redis) -> None:
+    store = DispatchStore(client, DispatcherSettings(dispatcher_finished_kept=10))
+    pool = await define_pool(client, "etl")
+    await announce(store, pool)
+    finished = keys.key(0, "pool_finished", pool.id)
+    await client.zadd(finished, {f"run-{number}": number for number in range(1500)})
+    await client.xadd(keys.key(0, "logs", "run-0"), {"text": "line"})
+
+    await report(store, "etl", await claimed(client, store), "COMPLETED")
+
+    assert await client.zcard(finished) == 501
+    assert await client.exists(keys.key(0, "logs", "run-0")) == 0
+    assert 0 < await client.ttl(finished) <= 86_400

@@ -10,7 +10,7 @@ from penstock.contracts.deployments import DeploymentChanged
 from penstock.contracts.pools import QueueGone
 from penstock.contracts.runs import CancelRuns, SubmitRuns
 from services.dispatcher.settings import DispatcherSettings
-from services.dispatcher.store import DispatchStore
+from services.dispatcher.store import UNPARK_RUNS, DispatchStore
 from tests.definitions import define_deployment, define_pool
 from tests.dispatching import (
     announce,
@@ -333,3 +333,16 @@ async def test_a_slot_given_back_in_one_pool_is_told_to_the_pool_in_which_the_ne
     assert due == ["two"]
     await store.claim_runs(0, due)
     assert await state_of(client, parked) == "PENDING"
+
+
+async def test_as_many_are_taken_back_as_there_is_room_for(client: Redis, store: DispatchStore) -> None:
+    pool = await define_pool(client, "etl")
+    deployment = await define_deployment(client, limit=1)
+    await announce(store, pool)
+    _, first, second, third = await submit(store, "etl", count=4, deployment=deployment)
+    await define_deployment(client, limit=2)
+
+    assert await UNPARK_RUNS(client, 0, deployment_id=deployment, max_runs=1000) == 1
+
+    assert await places(client, pool) == [first]
+    assert await places(client, pool, deployment=deployment) == [second, third]
