@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
 
 if TYPE_CHECKING:
+    from collections.abc import MutableMapping
     from typing import TextIO
 
     from penstock.settings import Settings
+
+
+MAX_TEXT_LENGTH: Final = 4000
+"""Characters of one value of a line."""
 
 
 class _Stderr:
@@ -22,6 +27,16 @@ class _Stderr:
 
     def flush(self) -> None:
         sys.stderr.flush()
+
+
+def cut(_logger: object, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Bound a line, whatever it is about: a text somebody made up may be as long as a message."""
+    for name, value in line.items():
+        if isinstance(value, str) and len(value) > MAX_TEXT_LENGTH:
+            half = MAX_TEXT_LENGTH // 2
+            # The end of a traceback says most.
+            line[name] = f"{value[:half]} ... ({len(value)} characters) ... {value[-half:]}"
+    return line
 
 
 def configure_logs(settings: Settings, service: str) -> None:
@@ -37,6 +52,7 @@ def configure_logs(settings: Settings, service: str) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            cut,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.log_level.upper())),
