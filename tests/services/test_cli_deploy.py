@@ -456,3 +456,17 @@ def test_what_breaks_a_rule_is_refused_and_nothing_is_sent(
 
     assert told in penstock("deploy", *arguments, *name, "-p", pool, code=REFUSED).stderr
     assert f"'hello/{label}' created" in penstock("deploy", "flows.py:hello", "-n", label, "-p", pool).stdout
+
+
+def test_a_deployment_of_a_file_that_names_no_pool_is_told_with_its_line(
+    penstock: Command, pool: str, label: str, tmp_path: Path
+) -> None:
+    new_pool(penstock)
+    (tmp_path / "penstock.yaml").write_text(
+        f"deployments:\n- {{name: a, entrypoint: 'flows.py:hello', work_pool: {{name: {pool}}}}}\n"
+        f"- {{name: {label}, entrypoint: 'flows.py:hello'}}\n"
+    )
+
+    refused = penstock("deploy", "--all", code=USAGE).stderr
+
+    assert "penstock.yaml:3: give --pool (or set PENSTOCK_DEFAULT_POOL): there are" in refused

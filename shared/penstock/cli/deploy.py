@@ -170,7 +170,15 @@ def deploy(
     async def action(penstock: Penstock) -> tuple[list[Deployed], int]:
         from penstock.projects.sending import send  # noqa: PLC0415 - the same
 
-        return await send(penstock, prepared, lambda: find_pool(penstock, None)), await penstock.now_ms()
+        async def default_pool() -> str:
+            try:
+                return await find_pool(penstock, None)
+            except typer.BadParameter as problem:
+                # Of several deployments of a file, the one that names no pool is meant.
+                poolless = next(one for one in prepared if one.pool is None)
+                raise typer.BadParameter(poolless.draft.told(problem.message)) from problem
+
+        return await send(penstock, prepared, default_pool), await penstock.now_ms()
 
     deployed, now_ms = ask(action)
     if output is Output.JSON:
