@@ -29,7 +29,7 @@ from penstock.contracts.events import EVENT_NAMESPACE, event_id, worker_identity
 from penstock.contracts.pools import CreatePool, PausePool, PoolChanges, UpdatePool
 from penstock.contracts.queues import CreateQueue, QueueChanges, UpdateQueue
 from penstock.contracts.runs import ReportRuns, RunSpec, SubmitRuns, new_run_id
-from penstock.contracts.workers import INBOX_MESSAGES, MAX_SLOTS, Heartbeat
+from penstock.contracts.workers import INBOX_MESSAGES, MAX_SLOTS, AssignRuns, Heartbeat
 
 RUN_ID = "0198c0de-0000-7000-8000-000000000000"
 HEARTBEAT: dict[str, Any] = {"pool": "etl", "worker": "w1", "worker_type": "process"}
@@ -223,6 +223,13 @@ def test_a_submission_holds_at_least_one_run_with_an_id_of_ours() -> None:
 def test_a_scheduled_time_without_a_zone_is_refused() -> None:
     run = {"id": RUN_ID, "name": "r", "spec": {"command": "true"}, "scheduled_time": "2026-11-21T10:00:00"}
     assert "scheduled_time" in refused(SubmitRuns, pool="etl", runs=[run])
+
+
+@pytest.mark.parametrize("wrong", [{"id": "x"}, {"token": 'a"b'}, {"token": "x" * 65}, {"epoch": 0}, {"epoch": 2**60}])
+def test_a_claim_that_could_not_be_reported_is_no_assignment(wrong: dict[str, Any]) -> None:
+    run = {"id": RUN_ID, "name": "r", "token": "t", "epoch": 1, "queue": "q", "due_ms": 1, "spec": {"command": "true"}}
+    AssignRuns.model_validate({"boot_id": "b", "pool": "etl", "runs": [run]})
+    assert next(iter(wrong)) in refused(AssignRuns, boot_id="b", pool="etl", runs=[run | wrong])
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ from pydantic import (
     model_serializer,
 )
 
+from penstock.keys import partition_of_run
+
 FORBIDDEN_IN_NAMES: Final = "/%&><"
 """Prefect's rule for pool and queue names; a slash also separates a pool from a worker in keys."""
 MAX_NAME_LENGTH: Final = 200
@@ -57,6 +59,16 @@ def check_name(name: str) -> str:
     if _CONTROL.search(name):
         raise ValueError(f"the name {name!r} contains a character that is no text")
     return name
+
+
+def check_run_id(run_id: str) -> str:
+    """Check that this is a run id of ours.
+
+    Raises:
+        ValueError: it is none.
+    """
+    partition_of_run(run_id)
+    return run_id
 
 
 def is_reserved(name: str) -> bool:
@@ -107,6 +119,9 @@ Priority = Annotated[int, Field(ge=1, le=MAX_LIMIT, strict=True)]
 """1 is the highest; unique within a pool."""
 Ident = Annotated[str, Field(max_length=64, pattern=r"^[!#-\[\]-~]*$")]
 """What a client makes up to be recognised by; see :data:`COMMAND_ID`."""
+Epoch = Annotated[int, Field(ge=1, le=MAX_INTEGER)]
+"""Counts the claims of one run."""
+RunId = Annotated[str, AfterValidator(check_run_id)]
 Milliseconds = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 Json = Annotated[dict[str, Any], AfterValidator(check_values)]
 """Values somebody else makes sense of. They reach their reader as they were written, or are refused."""

@@ -9,8 +9,17 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
-from penstock.contracts.base import MAX_INTEGER, Command, Ident, Json, Message, Milliseconds, Name
-from penstock.keys import partition_of_run
+from penstock.contracts.base import (
+    MAX_INTEGER,
+    Command,
+    Epoch,
+    Ident,
+    Json,
+    Message,
+    Milliseconds,
+    Name,
+    check_run_id,
+)
 
 RunState = Literal["SCHEDULED", "PENDING", "RUNNING", "COMPLETED", "FAILED", "CRASHED", "CANCELLING", "CANCELLED"]
 TERMINAL: Final[frozenset[str]] = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
@@ -65,11 +74,6 @@ def new_run_id(partition: int, now_ms: int | None = None) -> str:
     value = (ticks >> 12) << 80 | 7 << 76 | (ticks & 0xFFF) << 64 | 2 << 62 | random << 16 | partition
     text = f"{value:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
-def _check_run_id(value: str) -> str:
-    partition_of_run(value)
-    return value
 
 
 def check_work(entrypoint: str | None, command: list[str] | str | None) -> None:
@@ -160,7 +164,7 @@ class SubmittedRun(BaseModel):
 
     @model_validator(mode="after")
     def _id_is_ours(self) -> SubmittedRun:
-        _check_run_id(self.id)
+        check_run_id(self.id)
         return self
 
 
@@ -202,7 +206,7 @@ class CancelRuns(Command):
     @model_validator(mode="after")
     def _ids_are_ours(self) -> CancelRuns:
         for run_id in self.runs:
-            _check_run_id(run_id)
+            check_run_id(run_id)
         return self
 
 
@@ -218,7 +222,7 @@ class DeleteRuns(Command):
     @model_validator(mode="after")
     def _ids_are_ours(self) -> DeleteRuns:
         for run_id in self.runs:
-            _check_run_id(run_id)
+            check_run_id(run_id)
         return self
 
 
@@ -239,7 +243,7 @@ class RunReport(BaseModel):
 
     run: str
     token: Ident
-    epoch: Annotated[int, Field(ge=1, le=MAX_INTEGER)]
+    epoch: Epoch
     state: ReportedState
     message: Annotated[str, Field(max_length=MAX_MESSAGE_LENGTH)] = ""
     started_ms: Milliseconds | None = None
@@ -247,7 +251,7 @@ class RunReport(BaseModel):
 
     @model_validator(mode="after")
     def _id_is_ours(self) -> RunReport:
-        _check_run_id(self.run)
+        check_run_id(self.run)
         return self
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
-from penstock.contracts.base import MAX_INTEGER, Command, Ident, Message, Name
+from penstock.contracts.base import MAX_INTEGER, Command, Epoch, Ident, Message, Name, RunId
 
 DEFAULT_INTERVAL_SECONDS: Final = 30.0
 MISSED_HEARTBEATS: Final = 3
@@ -99,10 +99,11 @@ class RefuseWorker(Message):
 class AssignedRun(Message):
     """One claim: a run, the token and epoch that fence it, and what to execute."""
 
-    id: str
+    # What could not be reported is not begun; the published schemas do not say so, for they may not shrink.
+    id: RunId
     name: str
-    token: str
-    epoch: int
+    token: Annotated[Ident, WithJsonSchema({"type": "string"})]
+    epoch: Annotated[Epoch, WithJsonSchema({"type": "integer"})]
     queue: str
     due_ms: int
     spec: dict[str, Any]
