@@ -25,6 +25,7 @@ from penstock.contracts.base import (
     check_name,
     is_reserved,
 )
+from penstock.contracts.deployments import CreateSchedule
 from penstock.contracts.events import EVENT_NAMESPACE, event_id, worker_identity
 from penstock.contracts.pools import CreatePool, PausePool, PoolChanges, UpdatePool
 from penstock.contracts.queues import CreateQueue, QueueChanges, UpdateQueue
@@ -223,6 +224,15 @@ def test_a_submission_holds_at_least_one_run_with_an_id_of_ours() -> None:
 def test_a_scheduled_time_without_a_zone_is_refused() -> None:
     run = {"id": RUN_ID, "name": "r", "spec": {"command": "true"}, "scheduled_time": "2026-11-21T10:00:00"}
     assert "scheduled_time" in refused(SubmitRuns, pool="etl", runs=[run])
+
+
+@pytest.mark.parametrize(
+    "moment", ["9999-12-31T23:59:59-12:00", "9999-12-31T00:00:00Z", "0001-01-01T00:00:00+10:00", "0001-01-01T00:00:00Z"]
+)
+def test_a_moment_that_some_zone_has_no_date_for_is_refused(moment: str) -> None:
+    run = {"id": RUN_ID, "name": "r", "spec": {"command": "true"}, "scheduled_time": moment}
+    assert "a moment is between 0001-01-03 and 9999-12-29" in refused(SubmitRuns, pool="etl", runs=[run])
+    assert "anchor" in refused(CreateSchedule, deployment="a/b", schedule={"interval_seconds": 60, "anchor": moment})
 
 
 @pytest.mark.parametrize("wrong", [{"id": "x"}, {"token": 'a"b'}, {"token": "x" * 65}, {"epoch": 0}, {"epoch": 2**60}])

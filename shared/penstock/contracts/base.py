@@ -6,10 +6,12 @@ import math
 import re
 import sys
 import unicodedata
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
@@ -31,6 +33,8 @@ MAX_NUMBER: Final = int(sys.float_info.max)
 MAX_DEPTH: Final = 100
 """How deep values may be nested: half of what readers of messages can take, for they travel inside other ones."""
 _SHOWN_LEVELS: Final = 5
+_EARLIEST: Final = datetime(1, 1, 3, tzinfo=UTC)
+_LATEST: Final = datetime(9999, 12, 29, tzinfo=UTC)
 COMMAND_ID: Final = re.compile(r"[!#-\[\]-~]{1,64}")
 """Printable ASCII without quotes and backslash: ids stand in keys and in JSON that scripts put together."""
 _PLAIN = re.compile(r"[!#-$'-.0-;=?-~](?:[ !#-$'-.0-;=?-~]{0,198}[!#-$'-.0-;=?-~])?")
@@ -69,6 +73,17 @@ def check_run_id(run_id: str) -> str:
     """
     partition_of_run(run_id)
     return run_id
+
+
+def check_moment(moment: datetime) -> datetime:
+    """Refuse a moment that has no date in UTC, or none on the clock of somebody in another zone who reads it.
+
+    Raises:
+        ValueError: it is in the first or the last days of the calendar.
+    """
+    if not _EARLIEST <= moment <= _LATEST:
+        raise ValueError(f"a moment is between {_EARLIEST.date()} and {_LATEST.date()}")
+    return moment
 
 
 def is_reserved(name: str) -> bool:
@@ -122,6 +137,7 @@ Ident = Annotated[str, Field(max_length=64, pattern=r"^[!#-\[\]-~]*$")]
 Epoch = Annotated[int, Field(ge=1, le=MAX_INTEGER)]
 """Counts the claims of one run."""
 RunId = Annotated[str, AfterValidator(check_run_id)]
+Moment = Annotated[AwareDatetime, AfterValidator(check_moment)]
 Milliseconds = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 Json = Annotated[dict[str, Any], AfterValidator(check_values)]
 """Values somebody else makes sense of. They reach their reader as they were written, or are refused."""

@@ -6,9 +6,9 @@ import uuid
 from typing import Annotated, Final, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
-from penstock.contracts.base import Changes, Command, Json, Limit, Message, Name, check_name
+from penstock.contracts.base import Changes, Command, Json, Limit, Message, Moment, Name, check_name
 from penstock.contracts.pools import Description  # noqa: TC001 - pydantic reads it at run time
 from penstock.contracts.queues import DEFAULT_QUEUE
 from penstock.contracts.runs import CatchUp, Retries, RetryDelay, check_work
@@ -85,7 +85,7 @@ class ScheduleSpec(BaseModel):
     interval_seconds: (
         Annotated[float, Field(ge=MIN_INTERVAL_SECONDS, le=MAX_INTERVAL_SECONDS, allow_inf_nan=False)] | None
     ) = None
-    anchor: AwareDatetime | None = None
+    anchor: Moment | None = None
     rrule: Annotated[str, Field(max_length=6500)] | None = None
     timezone: TimeZone = "UTC"
     catch_up: CatchUp = "all"

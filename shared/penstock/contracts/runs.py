@@ -7,7 +7,7 @@ import threading
 import time
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from penstock.contracts.base import (
     MAX_INTEGER,
@@ -17,6 +17,7 @@ from penstock.contracts.base import (
     Json,
     Message,
     Milliseconds,
+    Moment,
     Name,
     check_run_id,
 )
@@ -154,7 +155,7 @@ class SubmittedRun(BaseModel):
     id: str
     name: Name
     queue: Name = "default"
-    scheduled_time: AwareDatetime | None = None
+    scheduled_time: Moment | None = None
     deployment: Annotated[str, Field(pattern=r"^[0-9a-f-]{36}$")] | None = None
     scheduled_by: ScheduledBy | None = None
     idempotency_key: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
