@@ -8,6 +8,7 @@ from penstock import keys
 from penstock.bus.connection import redis_now_ms
 from penstock.contracts.runs import CancelRuns, new_run_id
 from services.dispatcher.rules import cancelled
+from services.dispatcher.settings import DispatcherSettings
 from services.dispatcher.store import CANCEL_RUNS
 from tests.definitions import define_deployment, define_pool
 from tests.dispatching import announce, assigned, in_flight, lose, places, report, state_of, submit, told
@@ -104,9 +105,13 @@ async def test_the_worker_is_told_to_stop_the_run_and_its_slot_stays_held_until_
     first, second = await submit(store, "etl", count=2)
     (run,) = await assigned(client, "etl")
     await report(store, "etl", run, "RUNNING")
+    patience_ms = DispatcherSettings().dispatcher_cancel_deadline_seconds * 1000
+    before = await redis_now_ms(client)
 
     assert await cancel(store, first) == ["cancelling"]
 
+    until: Any = await client.zscore(keys.key(0, "cancelling"), first)
+    assert before + patience_ms <= until <= await redis_now_ms(client) + patience_ms
     told_last = (await read_messages(client, "inbox", "etl/w1"))[-1]
     assert told_last == {"type": "stop_runs", "runs": [{"id": first, "epoch": 1}]}
     assert await state_of(client, second) == "SCHEDULED"
@@ -252,3 +257,16 @@ async def test_a_parked_run_that_is_cancelled_remembers_when_it_was_due(client: 
     await cancel(store, run_id)
 
     assert await client.hget(keys.key(0, "run", run_id), "due") == str(due_ms).encode()
+
+
+async def test_a_worker_that_is_forgotten_gets_no_inbox_at_all(client: Redis, store: DispatchStore) -> None:
+    pool = await define_pool(client, "etl", on_worker_lost="keep")
+    await announce(store, pool)
+    (run_id,) = await submit(store, "etl")
+    await report(store, "etl", (await assigned(client, "etl"))[0], "RUNNING")
+    await lose(store, pool)
+    await client.delete(keys.key(0, "slots", f"{pool.id}/w1"))
+
+    assert await cancel(store, run_id) == ["cancelling"]
+
+    assert await client.exists(keys.key(0, "inbox", "etl/w1")) == 0

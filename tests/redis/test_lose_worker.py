@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from penstock import keys
+from penstock.contracts.runs import CancelRuns
 from services.dispatcher.custody import after_loss
 from tests.definitions import define_pool
 from tests.dispatching import announce, assigned, in_flight, lose, report, state_of, submit
@@ -65,7 +66,7 @@ async def test_the_events_tell_the_expired_claim_and_the_runs_return(client: Red
     assert returned["seq"] == 3
 
 
-@pytest.mark.parametrize("state", ["PENDING", "RUNNING"])
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING", "CANCELLING"])
 @pytest.mark.parametrize("policy", ["crash", "requeue", "keep"])
 @pytest.mark.parametrize("max_attempts", [1, 2])
 async def test_the_script_does_with_a_run_what_the_rule_says(
@@ -77,6 +78,8 @@ async def test_the_script_does_with_a_run_what_the_rule_says(
     (run,) = await assigned(client, "etl")
     if state == "RUNNING":
         await report(store, "etl", run, "RUNNING")
+    if state == "CANCELLING":
+        await store.cancel_runs(0, CancelRuns(runs=[run_id]))
 
     await lose(store, pool)
 
@@ -209,3 +212,26 @@ async def test_a_lost_worker_that_named_queues_gets_nothing_of_them(client: Redi
     await submit(store, "etl")
 
     assert await assigned(client, "etl") == []
+
+
+async def test_a_lost_life_without_a_name_gives_back_what_it_held(client: Redis, store: DispatchStore) -> None:
+    pool = await define_pool(client, "etl")
+    await announce(store, pool, boot_id="")
+    (run_id,) = await submit(store, "etl")
+
+    assert await lose(store, pool, boot_id="") == 1
+
+    assert await state_of(client, run_id) == "SCHEDULED"
+
+
+async def test_what_a_lost_worker_held_and_nobody_knows_any_more_is_forgotten(
+    client: Redis, store: DispatchStore
+) -> None:
+    pool = await define_pool(client, "etl")
+    await announce(store, pool)
+    held = keys.key(0, "slots_in_flight", f"{pool.id}/w1")
+    await client.sadd(held, "nobody-knows-it")
+
+    assert await lose(store, pool) == 0
+
+    assert await client.exists(held) == 0

@@ -316,8 +316,9 @@ async def test_one_that_was_parked_and_is_due_before_those_that_stay_goes_when_a
     ]
 
 
+@pytest.mark.parametrize("lost", [False, True])
 async def test_a_slot_given_back_in_one_pool_is_told_to_the_pool_in_which_the_next_run_waits(
-    client: Redis, store: DispatchStore
+    client: Redis, store: DispatchStore, lost: bool
 ) -> None:
     one, two = await define_pool(client, "one"), await define_pool(client, "two")
     deployment = await define_deployment(client, limit=1)
@@ -327,7 +328,10 @@ async def test_a_slot_given_back_in_one_pool_is_told_to_the_pool_in_which_the_ne
     (parked,) = await submit(store, "two", deployment=deployment)
     assert await places(client, two, deployment=deployment) == [parked]
 
-    await report(store, "one", (await assigned(client, "one"))[0], "COMPLETED", started_ms=1)
+    (run,) = await assigned(client, "one")
+    await report(store, "one", run, "RUNNING" if lost else "COMPLETED", started_ms=1)
+    if lost:
+        await lose(store, one)
 
     due, _, _ = await store.due_pools(0)
     assert due == ["two"]
@@ -346,3 +350,33 @@ async def test_as_many_are_taken_back_as_there_is_room_for(client: Redis, store:
 
     assert await places(client, pool) == [first]
     assert await places(client, pool, deployment=deployment) == [second, third]
+
+
+@pytest.mark.parametrize("gone", ["queue", "pool"])
+async def test_what_is_parked_where_the_definition_is_gone_is_taken_back_and_nobody_told(
+    client: Redis, store: DispatchStore, gone: str
+) -> None:
+    pool = await define_pool(client, "etl")
+    deployment = await define_deployment(client, limit=0)
+    await announce(store, pool)
+    await submit(store, "etl", deployment=deployment)
+    await client.delete(keys.key(0, gone, pool.id if gone == "pool" else pool.queues["default"]))
+    await define_deployment(client, limit=None)
+
+    assert await UNPARK_RUNS(client, 0, deployment_id=deployment, max_runs=1000) == 1
+
+    assert await client.zcard(keys.key(0, "due")) == 0
+
+
+async def test_nobody_is_told_where_nothing_is_parked_any_more(client: Redis, store: DispatchStore) -> None:
+    pool = await define_pool(client, "etl")
+    deployment = await define_deployment(client, limit=0)
+    await announce(store, pool)
+    (run_id,) = await submit(store, "etl", deployment=deployment)
+    await store.cancel_runs(0, CancelRuns(runs=[run_id]))
+    await define_deployment(client, limit=None)
+
+    assert await UNPARK_RUNS(client, 0, deployment_id=deployment, max_runs=1000) == 0
+
+    assert await client.zcard(keys.key(0, "due")) == 0
+    assert await client.exists(keys.key(0, "queue_parked", pool.queues["default"])) == 0

@@ -47,11 +47,10 @@ local function disown_run(run, retention)
   return true
 end
 
--- living_boot is the life whose claims stay valid, '' for none.
+-- living_boot is the life whose claims stay valid, '' for none. The pool is there: a deleted one's runs are cancelled with it.
 local function give_back(pool_id, worker, living_boot, reason, retention, kept)
   local ident = pool_id .. '/' .. worker
   local about = redis.call('HMGET', key_pool(pool_id), 'on_worker_lost', 'max_attempts')
-  if not about[1] then return 0 end -- a deleted pool's runs are cancelled by cancel_in_flight
   local policy = about[1]:sub(2, -2)
   local taken = 0
   for _, run_id in ipairs(redis.call('SMEMBERS', key_slots_in_flight(ident))) do

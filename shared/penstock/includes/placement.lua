@@ -42,11 +42,12 @@ local function reaches(pool_id, worker, due_ms)
   return due_ms <= now_ms + worker.prefetch
 end
 
+-- Those of a lower rank come first among the workers, so one that is looked at later never has a better one.
 local function pick(pool_id, workers, due_ms)
   local best = nil
   for _, worker in ipairs(workers) do
-    if worker.free > 0 and (not best or worker.rank < best.rank or (worker.rank == best.rank and
-      (worker.free > best.free or (worker.free == best.free and worker.name > best.name)))) and reaches(pool_id, worker, due_ms) then
+    if worker.free > 0 and (not best or (worker.rank == best.rank and (worker.free > best.free or
+      (worker.free == best.free and worker.name > best.name)))) and reaches(pool_id, worker, due_ms) then
       best = worker
     end
   end
