@@ -7,7 +7,7 @@
 -- ARGV      max_runs     how many at most in this call
 -- ARGV      retention    seconds a finished run is kept
 -- ARGV      kept         how many finished runs a pool keeps
--- USES      due inbox pool_free pool_in_flight pool_prefetch pools run slots
+-- USES      audits due inbox pool_free pool_in_flight pool_prefetch pools run slots
 -- INCLUDES  clock events runs parking slots inboxes
 -- RETURNS   number of runs looked at; 0 means none is in flight any more and the workers are forgotten
 -- COST      O(runs in flight + workers)
@@ -39,6 +39,7 @@ for worker, runs in pairs(revoked) do
 end
 for _, worker in ipairs(redis.call('ZRANGE', key_pool_prefetch(pool_id), 0, -1)) do
   redis.call('DEL', key_slots(pool_id .. '/' .. worker))
+  redis.call('ZREM', key_audits(), pool_id .. '/' .. worker)
   leave_inbox(worker)
 end
 redis.call('DEL', key_pool_free(pool_id), key_pool_prefetch(pool_id))
