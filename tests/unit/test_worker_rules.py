@@ -181,7 +181,7 @@ def test_whether_a_run_ended_because_it_was_told_to(
     assert brought_about(status, said, stopped_ms) is told
 
 
-CLAIM = AssignedRun(id="r", name="n", token="t", epoch=1, queue="q", due_ms=1, spec={})
+CLAIM = AssignedRun(id=new_run_id(0), name="n", token="t", epoch=1, queue="q", due_ms=1, spec={})
 
 
 @pytest.mark.parametrize(
