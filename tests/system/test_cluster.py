@@ -110,13 +110,12 @@ async def test_the_services_ride_out_the_loss_of_a_master_until_it_comes_back(tm
         for pool in POOLS:
             await penstock.create_pool(pool)
 
-        async def noticed() -> bool:
-            return all(
-                "trying again" in (logs / f"{index}-{name}.log").read_text() for index, name in enumerate(SERVICES)
-            )
+        async def all_said(word: str) -> bool:
+            return all(word in (logs / f"{index}-{name}.log").read_text() for index, name in enumerate(SERVICES))
 
+        await wait_until(lambda: all_said('"started"'), what="every service to read", timeout=60)
         cluster.nodes[1].kill()
-        await wait_until(noticed, what="every service to miss the master", timeout=60)
+        await wait_until(lambda: all_said("trying again"), what="every service to miss the master", timeout=60)
         cluster.nodes[1].start()
 
         for pool in POOLS:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from faststream import AckPolicy
 from faststream.redis import RedisBroker, RedisClusterBroker, StreamSub
+from faststream.redis.configs.state import RedisClusterConnectionState
 from faststream.redis.parser import MessageFormat
 from redis.exceptions import ResponseError
 
 from penstock import keys
-from penstock.bus.cluster import is_cluster, node_url
+from penstock.bus.cluster import ClusterClient, is_cluster, node_url
 from penstock.bus.connection import BLOCK_MS, connection_options
 from penstock.bus.entries import Entry
 
@@ -44,6 +45,25 @@ class PlainJson(MessageFormat):
         return data, {}
 
 
+class _ClusterConnection(RedisClusterConnectionState):
+    """Makes our client, which calls outages by the names that everybody catches."""
+
+    __slots__ = ()
+
+    async def connect(self) -> ClusterClient:
+        """Make it once; it connects on first use."""
+        if self._client is None:
+            self._client = ClusterClient(**{name: value for name, value in self._options.items() if value is not None})
+            self._connected = True
+        return cast("ClusterClient", self._client)
+
+
+class _ClusterBroker(RedisClusterBroker):
+    def _make_connection_state(self, connection_options: dict[str, Any], kwargs: dict[str, Any]) -> _ClusterConnection:
+        del kwargs
+        return _ClusterConnection(connection_options)
+
+
 def consumer_name(service: str) -> str:
     """Name this process in consumer groups: unique per process, so that nobody inherits another's pending entries."""
     return f"{service}-{socket.gethostname()}-{os.getpid()}"
@@ -55,7 +75,7 @@ def create_broker(settings: Settings) -> RedisBroker:
     ``apply_types`` is off: handlers get entries and validate bytes themselves, which is faster and keeps one bad element from
     failing its batch.
     """
-    make = RedisClusterBroker if is_cluster(settings.redis_url) else RedisBroker
+    make = _ClusterBroker if is_cluster(settings.redis_url) else RedisBroker
     return make(
         node_url(settings.redis_url),
         message_format=PlainJson,

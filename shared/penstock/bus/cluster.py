@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _SCHEMES: Final = {"redis+cluster://": "redis://", "rediss+cluster://": "rediss://"}
 SCHEMES: Final = tuple(_SCHEMES)
+_CLOSED: Final = ("the handler is closed", "'NoneType' object has no attribute 'writelines'")
 
 
 def is_cluster(url: str) -> bool:
@@ -86,13 +87,14 @@ class _Pipeline(ClusterPipeline):
 def _outages() -> Iterator[None]:
     """Call by the name of other outages what redis-py says of a cluster alone.
 
-    No node can be reached, or nobody serves a slot; and uvloop's word for a connection that a lost node has closed.
+    No node can be reached, or nobody serves a slot. And what comes of a connection that another task, which has seen its node lost,
+    closes while this one uses it: uvloop's word for it, or an attribute of a writer that is not there any more.
     """
     try:
         yield
     except RedisClusterException as problem:
         raise RedisConnectionError(str(problem)) from problem
-    except RuntimeError as problem:
-        if "closed" not in str(problem):
+    except (RuntimeError, AttributeError) as problem:
+        if not any(sign in str(problem) for sign in _CLOSED):
             raise
         raise RedisConnectionError(str(problem)) from problem
