@@ -130,8 +130,8 @@ def test_parameters_of_a_schedule_are_laid_over_the_deployments() -> None:
     checks.check_parameters(few, {"a": 1}, [spec(cron="* * * * *", parameters={"a": 2})])
     with pytest.raises(Invalid, match=r"^parameters of schedule 1: .*\(maxProperties\)"):
         checks.check_parameters(few, {"a": 1}, [spec(cron="* * * * *", parameters={"b": 2})])
-    with pytest.raises(Invalid, match=r"^parameters of schedule 1: "):
-        checks.check_parameters(None, {}, [spec(cron="* * * * *", parameters={"n": float("inf")})])
+    with pytest.raises(ValueError, match="JSON has no such number"):
+        spec(cron="* * * * *", parameters={"n": float("inf")})
 
 
 @pytest.mark.parametrize(
@@ -181,8 +181,8 @@ def test_job_variables_must_fit_the_template_of_the_pool_as_far_as_they_go() -> 
 
 
 def test_an_anchor_outside_of_the_calendar_is_refused() -> None:
-    with pytest.raises(Invalid, match="anchor"):
-        rules.schedule_row(spec(interval_seconds=60, anchor="0001-01-01T00:00:00+14:00"), "id", NOW)
+    with pytest.raises(ValueError, match="a moment is between 0001-01-03 and 9999-12-29"):
+        spec(interval_seconds=60, anchor="0001-01-01T00:00:00+14:00")
 
 
 def test_equal_schedules_have_equal_rows_whatever_the_zone_of_the_anchor() -> None:

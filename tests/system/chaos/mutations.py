@@ -89,8 +89,8 @@ def _all() -> list[Mutation]:
            "worker.free = worker.free - 1", "worker.free = worker.free - 0", 1),
         of(PAUSES, "pool-pause", "the pause of a pool", claim, "if about[1] ~= 'false' or room <= 0 then",
            "if not about[1] or room <= 0 then", 4),
-        of(PAUSES, "queue-pause", "the pause of a queue", claim, "if values[2] == 'false' and left > 0 then",
-           "if left > 0 then", 4),
+        of(PAUSES, "queue-pause", "the pause of a queue", claim, "return values[2] == 'false' and left or 0",
+           "return left", 4),
         # Order.
         of(QUIET, "priority", "the priority of queues", claim,
            "ipairs(redis.call('ZRANGE', key_pool_queues(pool_id), 0, -1))",
