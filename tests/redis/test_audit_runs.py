@@ -112,14 +112,15 @@ async def test_a_worker_is_due_when_the_rule_says(
     pool = await define_pool(client, "etl")
     before = await redis_now_ms(client)
     await announce(store, pool)
-    if not announced:
-        await lose(store, pool)
     now_ms = await redis_now_ms(client)
     due = await due_ms(client, pool)
     usual = audit_due_ms(0, announced=True, told=True)
     assert due is not None
     assert usual is not None
     assert before + usual <= due <= now_ms + usual
+    if not announced:
+        await lose(store, pool)
+        assert await due_ms(client, pool) is audit_due_ms(now_ms, announced=False, told=True)
 
     # Redis may have forgotten something, or it is its turn.
     if not everybody:

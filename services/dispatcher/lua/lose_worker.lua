@@ -9,7 +9,7 @@
 -- ARGV      reason       why, for the events and the runs' messages
 -- ARGV      retention    seconds a finished run is kept
 -- ARGV      kept         how many finished runs a pool keeps
--- USES      inbox pool pool_free pool_prefetch queue_free slots
+-- USES      audits inbox pool pool_free pool_prefetch queue_free slots
 -- INCLUDES  clock events runs parking slots claims
 -- RETURNS   number of claims taken back, -1 for an old message or a pool that is gone
 -- COST      O(runs the worker holds)
@@ -29,6 +29,7 @@ redis.call('EXPIRE', key_slots(ident), 3600)
 redis.call('ZREM', key_pool_free(pool_id), worker)
 for queue_id in (stored[2] or ''):gmatch('[^*,]+') do redis.call('ZREM', key_queue_free(queue_id), worker) end
 redis.call('ZREM', key_pool_prefetch(pool_id), worker)
+redis.call('ZREM', key_audits(), ident)
 -- Assignments it never read must not be read by its next life.
 redis.call('DEL', key_inbox(pool .. '/' .. worker))
 return give_back(pool_id, worker, '', reason, retention, kept)
