@@ -27,7 +27,7 @@ TYPES: Final = {
     name: kind.lower() for name, kind in re.findall(r"^(\w+)\s+([A-Z]+)\s", keys.__doc__ or "", re.MULTILINE)
 }
 """Family -> type, as the map of keys says."""
-FEW: Final = 6
+FEW: Final = 4
 STREAMS: Final = {"commands", "heartbeats", "dispatch", "definitions", "events", "dead"}
 READING: Final = (
     ("work-pool", "ls"),

@@ -39,6 +39,8 @@ T = TypeVar("T")
 CHUNK: Final = 1000
 """Entries that are judged together: their letters, 21 of each at most and seldom more than one, fit into ``dead``."""
 PATIENCE_SECONDS: Final = 60.0
+START_SECONDS: Final = 240.0
+"""Far above what starting takes, for machines that do much else."""
 VALID: Final = 0.15
 """Of the entries, sent as they are."""
 LOG_BYTES_AN_ENTRY: Final = 2500
@@ -145,7 +147,7 @@ class StreamFuzz:
 
     async def _meet_worker(self) -> None:
         """Learn which life of the real worker its inbox is for."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(START_SECONDS):
             while True:
                 pool_id: Any = await self._clients[0].hget(keys.key(0, "pools"), HANDS)
                 ident = keys.worker_ident(pool_id.decode(), HAND)
