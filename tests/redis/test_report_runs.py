@@ -515,3 +515,14 @@ async def test_a_history_far_beyond_its_bound_is_shortened_a_thousand_runs_a_cal
     assert await client.zcard(finished) == 501
     assert await client.exists(keys.key(0, "logs", "run-0")) == 0
     assert 0 < await client.ttl(finished) <= 86_400
+
+
+async def test_a_run_of_a_deleted_pool_that_its_worker_does_not_know_is_left_to_the_deletion(
+    client: Redis, store: DispatchStore, pool: DefinedPool
+) -> None:
+    run = await claimed(client, store)
+    await client.delete(keys.key(0, "pool", pool.id))
+
+    assert await report(store, "etl", run, "LOST") == "known"
+
+    assert await in_flight(client, pool) == 1

@@ -2,8 +2,9 @@
  * The claim protocol: who holds a run, who may speak for it, and what of it can be lost.
  *
  * A script is one atomic step, as it is in Redis. A script's inline has the script's name and says what the script does to the
- * state that matters here. Left out are specifications, events, priorities, pauses, what is missed or collides, deletions, and
- * lives of workers that have no name; a pool has one queue, and of time there is only what is ahead of a change.
+ * state that matters here. Left out are specifications, events, priorities, pauses, what is missed or collides, deletions, lives of
+ * workers that have no name, and what Redis forgets, with the audits that find it; a pool has one queue, and of time there is only
+ * what is ahead of a change.
  *
  *   here                           there
  *   -----------------------------  ----------------------------------------------------------------------
@@ -16,7 +17,8 @@
  *   lose_worker                    services/dispatcher/lua/lose_worker.lua
  *   drain_worker                   services/dispatcher/lua/drain_worker.lua
  *   tell_to_stop                   shared/penstock/includes/draining.lua
- *   give_back                      shared/penstock/includes/claims.lua
+ *   give_back, take_back,
+ *   disown_run, after_loss         shared/penstock/includes/claims.lua
  *   cancel_runs                    services/dispatcher/lua/cancel_runs.lua
  *   expire_cancelling              services/dispatcher/lua/expire_cancelling.lua
  *   recall_runs                    services/dispatcher/lua/recall_runs.lua
@@ -149,6 +151,7 @@
 
 mtype = { SCHEDULED, PENDING, RUNNING, CANCELLING, COMPLETED, FAILED, CRASHED, CANCELLED };
 mtype = { CRASH, REQUEUE, KEEP };
+mtype = { LOST };              /* a report: its worker does not know this claim */
 mtype = { ANNOUNCE, LOSE };
 
 #define is_terminal(state_) (state_ == COMPLETED || state_ == FAILED || state_ == CRASHED || state_ == CANCELLED)
@@ -495,8 +498,11 @@ inline read_room(p) { room_ = (pool_room(p) < queue_room(p) -> pool_room(p) : qu
 #define could_go_1(r) could_go(r, 1)
 
 /* Which run goes first is decided by priority and time, and which worker takes it by its free slots: any of them may be the one. */
+#define is_free_for(w, p) (pool_of(w) == p && offered(w))
+
 inline claim_runs(p) {
-	if :: room_ > 0 -> unpark_queue(p) :: else fi;
+	/* Where nobody is free nothing is looked at. */
+	if :: room_ > 0 && (is_free_for(0, p) || is_free_for(1, p)) -> unpark_queue(p) :: else fi;
 	do
 	:: d_step {
 			wait_ = 0; free_ = 0; i_ = 0;
@@ -506,7 +512,7 @@ inline claim_runs(p) {
 			od;
 			i_ = 0;
 			do
-			:: i_ < WORKERS -> free_ = free_ | ((pool_of(i_) == p && offered(i_)) << i_); i_++
+			:: i_ < WORKERS -> free_ = free_ | (is_free_for(i_, p) << i_); i_++
 			:: else -> break
 			od
 		};
@@ -521,6 +527,28 @@ inline claim_runs(p) {
 	look_at_everything()
 }
 
+inline after_loss(r, policy) {
+	if
+	:: runs[r].state == PENDING -> fate_ = REQUEUE
+	:: runs[r].state == CANCELLING -> fate_ = CANCELLED
+	:: runs[r].state == RUNNING && policy == KEEP -> fate_ = KEEP
+	:: runs[r].state == RUNNING && policy == REQUEUE && runs[r].run_count < MAX_ATTEMPTS -> fate_ = REQUEUE
+	:: else -> fate_ = CRASHED
+	fi
+}
+
+inline take_back(r) {
+	release_run(r);
+	if
+	:: fate_ == REQUEUE -> requeue(r)
+	:: fate_ == CRASHED -> retry_run(r, CRASHED); forget_claim(r)
+	:: fate_ == CANCELLED -> finish_run(r, CANCELLED); forget_claim(r)
+	fi
+}
+
+/* Nothing is left that could outlive its worker. */
+inline disown_run(r) { after_loss(r, (on_worker_lost == KEEP -> CRASH : on_worker_lost)); take_back(r) }
+
 inline apply(r, said) {
 	if
 #ifndef NO_TERMINAL_CHECK
@@ -528,6 +556,7 @@ inline apply(r, said) {
 #endif
 	:: else ->
 		if
+		:: said == LOST -> disown_run(r)
 		:: said == RUNNING || said == SCHEDULED && runs[r].state != CANCELLING ->
 			if
 #ifndef NO_PENDING_CHECK
@@ -600,17 +629,8 @@ inline give_back(w, living_boot) {
 		if
 		:: slots[w].slots_in_flight[taken_] && is_of_another_life(taken_, living_boot) ->
 			holds(ITS_OWN, runs[taken_].boot != living_boot || runs[taken_].state == RUNNING && on_worker_lost == KEEP);
-			if
-			:: runs[taken_].state == PENDING -> release_run(taken_); requeue(taken_)
-			:: runs[taken_].state == CANCELLING -> release_run(taken_); finish_run(taken_, CANCELLED); forget_claim(taken_)
-			:: runs[taken_].state == RUNNING && on_worker_lost == KEEP
-			:: runs[taken_].state == RUNNING && on_worker_lost == REQUEUE && runs[taken_].run_count < MAX_ATTEMPTS ->
-				release_run(taken_); requeue(taken_)
-			:: runs[taken_].state == RUNNING && (on_worker_lost == CRASH ||
-					on_worker_lost == REQUEUE && runs[taken_].run_count >= MAX_ATTEMPTS) ->
-				release_run(taken_); retry_run(taken_, CRASHED); forget_claim(taken_)
-			:: else
-			fi
+			after_loss(taken_, on_worker_lost);
+			if :: fate_ != KEEP -> take_back(taken_) :: else fi
 		:: else
 		fi;
 		taken_++
@@ -829,7 +849,7 @@ inline take_any_message() {
 		r_ = i_ / EPOCHS;
 		epoch_ = i_ % EPOCHS + 1;
 		if
-		:: said_ = RUNNING :: said_ = COMPLETED :: said_ = FAILED :: said_ = CANCELLED :: said_ = SCHEDULED
+		:: said_ = RUNNING :: said_ = COMPLETED :: said_ = FAILED :: said_ = CANCELLED :: said_ = SCHEDULED :: said_ = LOST
 		fi;
 		report_runs(w_, r_, epoch_, said_)
 	fi
