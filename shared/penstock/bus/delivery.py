@@ -10,6 +10,7 @@ import orjson
 import structlog
 from prometheus_client import Counter
 from pydantic import ValidationError
+from pydantic_core import from_json
 from redis.exceptions import RedisError
 
 from penstock import keys
@@ -328,8 +329,9 @@ async def _refuse(client: Redis, entry: Entry, reason: str) -> None:
     """Tell the caller of a malformed command, where it said who it is."""
     try:
         body = entry.fields[DATA_FIELD.encode()]
-        command_id = orjson.loads(body)["id"] if len(body) <= MAX_MESSAGE_BYTES else None
-    except (orjson.JSONDecodeError, KeyError, TypeError):
+        # Read as messages are: what it is refused for may be a number that stricter readers do not take.
+        command_id = from_json(body)["id"] if len(body) <= MAX_MESSAGE_BYTES else None
+    except (ValueError, KeyError, TypeError):
         return
     if isinstance(command_id, str) and COMMAND_ID.fullmatch(command_id):
         await answer(
