@@ -35,7 +35,7 @@ from penstock import keys, streams
 from penstock.contracts.base import MAX_LIMIT
 from penstock.contracts.deployments import MAX_SCHEDULES
 from penstock.contracts.events import EVENT_NAMESPACE, FOLLOWS_WITHIN_SECONDS
-from penstock.contracts.runs import IDEMPOTENCY_SECONDS, LATEST_LOOKED_AT, MISSED_AFTER_SECONDS
+from penstock.contracts.runs import IDEMPOTENCY_SECONDS, LATEST_LOOKED_AT, MISSED_AFTER_SECONDS, REMEMBERED_SECONDS
 from penstock.contracts.workers import AUDIT_SECONDS
 from penstock.errors import BadScript
 
@@ -61,6 +61,7 @@ CONSTANTS: Final[dict[str, str]] = {
     "REPLY_EXPIRE_SECONDS": str(streams.REPLY_EXPIRE_SECONDS),
     "ANSWER_EXPIRE_SECONDS": str(streams.ANSWER_EXPIRE_SECONDS),
     "IDEMPOTENCY_MS": str(IDEMPOTENCY_SECONDS * 1000),
+    "REMEMBERED_MS": str(REMEMBERED_SECONDS * 1000),
     "MISSED_AFTER_MS": str(MISSED_AFTER_SECONDS * 1000),
     "LATEST_LOOKED_AT": str(LATEST_LOOKED_AT),
 }

@@ -7,17 +7,18 @@ import pytest
 
 from penstock import keys
 from penstock.bus.connection import redis_now_ms
+from penstock.client.run_store import RunStore
 from penstock.contracts.deployments import flow_id
-from penstock.contracts.runs import RunSpec, SubmitRuns, SubmittedRun, new_run_id
+from penstock.contracts.runs import REMEMBERED_SECONDS, RunSpec, SubmitRuns, SubmittedRun, new_run_id
 from services.dispatcher.rules import submission
+from services.dispatcher.settings import DispatcherSettings
+from services.dispatcher.store import DispatchStore
 from tests.definitions import define_deployment, define_pool
 from tests.dispatching import announce, assigned, by_schedule, one_run, report, state_of, submit
 from tests.support import read_events
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
-
-    from services.dispatcher.store import DispatchStore
 
 
 def one(queue: str = "default", name: str = "größe-数据") -> SubmittedRun:
@@ -260,3 +261,28 @@ async def test_the_script_answers_exactly_what_the_rule_says(
         key_taken=key_taken,
     )
     assert answers[0][0].split()[0] == expected
+
+
+async def test_a_submission_delivered_again_makes_no_run_anew_whose_record_made_room_for_later_ones(
+    client: Redis,
+) -> None:
+    store = DispatchStore(client, DispatcherSettings(dispatcher_finished_kept=10))
+    pool = await define_pool(client, "etl")
+    await announce(store, pool, slots=20)
+    first = SubmitRuns(pool="etl", runs=[one_run()])
+    await store.submit_runs(0, [first])
+    await report(store, "etl", (await assigned(client, "etl"))[-1], "COMPLETED")
+    await submit(store, "etl", count=10)
+    for run in (await assigned(client, "etl"))[1:]:
+        await report(store, "etl", run, "COMPLETED")
+    name = keys.key(0, "run", first.runs[0].id)
+    assert await client.hget(name, "name") is None
+    events = await client.xlen(keys.key(0, "events"))
+
+    answers, claimed = await store.submit_runs(0, [first])
+
+    assert answers == [["known"]]
+    assert sum(claim.runs for claim in claimed) == 0
+    assert await client.xlen(keys.key(0, "events")) == events
+    assert 0 < await client.ttl(name) <= REMEMBERED_SECONDS
+    assert await RunStore(client, 1).read_runs([first.runs[0].id]) == []

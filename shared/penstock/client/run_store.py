@@ -251,7 +251,9 @@ class RunStore:
         pipe = self._client.pipeline(transaction=False)
         for run_id in run_ids:
             pipe.hgetall(keys.key(keys.partition_of_run(run_id), "run", run_id))
-        found = {run_id: fields for run_id, fields in zip(run_ids, await pipe.execute(), strict=True) if fields}
+        # Of one whose record made room for later ones only that is kept that it was there.
+        answers = zip(run_ids, await pipe.execute(), strict=True)
+        found = {run_id: fields for run_id, fields in answers if b"name" in fields}
         await self._add_due(found)
         places = {(keys.partition_of_run(run_id), queue_id_of(fields)) for run_id, fields in found.items()}
         names = {place: await self._names(*place) for place in places}

@@ -35,6 +35,9 @@ MISSED_AFTER_SECONDS: Final = 60
 LATEST_LOOKED_AT: Final = 2000
 """Of a deployment's runs that wait and are due, so many of the latest are asked whether one is the latest of its schedule. A run
 that has only others behind them is not dropped: a claim must not hold up Redis for all of them."""
+REMEMBERED_SECONDS: Final = 60
+"""So long at least it is known of a run that there was one, however many have ended since: far above the time after which an
+entry is delivered once more (:data:`penstock.bus.reclaim.IDLE_MS`)."""
 IDEMPOTENCY_SECONDS: Final = 7 * 86_400
 """How long after a run was due its idempotency key is remembered."""
 MAX_RETRIES: Final = 1000
