@@ -25,12 +25,20 @@ from penstock.contracts.base import (
     check_name,
     is_reserved,
 )
-from penstock.contracts.deployments import CreateSchedule
+from penstock.contracts.deployments import CreateSchedule, DeploymentChanged, DeploymentDeleted
 from penstock.contracts.events import EVENT_NAMESPACE, event_id, worker_identity
-from penstock.contracts.pools import CreatePool, PausePool, PoolChanges, UpdatePool
+from penstock.contracts.pools import (
+    CreatePool,
+    PausePool,
+    PoolChanged,
+    PoolChanges,
+    PoolDeleted,
+    QueueDeleted,
+    UpdatePool,
+)
 from penstock.contracts.queues import CreateQueue, QueueChanges, UpdateQueue
 from penstock.contracts.runs import ReportRuns, RunSpec, SubmitRuns, new_run_id
-from penstock.contracts.workers import INBOX_MESSAGES, MAX_SLOTS, AssignRuns, Heartbeat
+from penstock.contracts.workers import INBOX_MESSAGES, MAX_SLOTS, AssignRuns, Heartbeat, LoseWorker
 
 RUN_ID = "0198c0de-0000-7000-8000-000000000000"
 HEARTBEAT: dict[str, Any] = {"pool": "etl", "worker": "w1", "worker_type": "process"}
@@ -214,6 +222,25 @@ def test_large_numbers_and_deep_values_arrive_as_they_were_written(parameters: s
     assert json.loads(spec.model_dump_json())["parameters"] == json.loads(parameters)
 
 
+@pytest.mark.parametrize(
+    ("model", "fields"),
+    [
+        (PoolChanged, {"pool_id": "{}", "pool": "etl"}),
+        (PoolDeleted, {"pool_id": "p", "pool": "etl", "worker_type": "process", "queues": [{"id": "{}", "name": "q"}]}),
+        (QueueDeleted, {"pool_id": "p", "pool": "etl", "worker_type": "process", "queue": {"id": "{}", "name": "q"}}),
+        (DeploymentChanged, {"deployment_id": "{}", "deployment": "a/b", "pool": "etl", "revision": 1}),
+        (DeploymentDeleted, {"deployment_id": "{}", "deployment": "a/b", "pool": "etl"}),
+        (LoseWorker, {"pool_id": "{}", "pool": "p", "worker": "w", "boot_id": "b", "seq": 1, "reason": "r"}),
+    ],
+)
+def test_an_id_that_no_key_can_hold_is_refused(model: type[Message], fields: dict[str, Any]) -> None:
+    text = json.dumps(fields)
+    model.model_validate_json(text.replace("{}", "x" * 200))
+    for ident in ("", "x" * 201):
+        with pytest.raises(ValidationError, match="an id has 1 to 200 characters"):
+            model.model_validate_json(text.replace("{}", ident))
+
+
 def test_a_submission_holds_at_least_one_run_with_an_id_of_ours() -> None:
     assert "runs" in refused(SubmitRuns, pool="etl", runs=[])
     assert "not a run id" in refused(
@@ -235,7 +262,9 @@ def test_a_moment_that_some_zone_has_no_date_for_is_refused(moment: str) -> None
     assert "anchor" in refused(CreateSchedule, deployment="a/b", schedule={"interval_seconds": 60, "anchor": moment})
 
 
-@pytest.mark.parametrize("wrong", [{"id": "x"}, {"token": 'a"b'}, {"token": "x" * 65}, {"epoch": 0}, {"epoch": 2**60}])
+@pytest.mark.parametrize(
+    "wrong", [{"id": "x"}, {"token": 'a"b'}, {"token": "x" * 65}, {"epoch": 0}, {"epoch": 2**60}, {"due_ms": 2**53}]
+)
 def test_a_claim_that_could_not_be_reported_is_no_assignment(wrong: dict[str, Any]) -> None:
     run = {"id": RUN_ID, "name": "r", "token": "t", "epoch": 1, "queue": "q", "due_ms": 1, "spec": {"command": "true"}}
     AssignRuns.model_validate({"boot_id": "b", "pool": "etl", "runs": [run]})

@@ -65,6 +65,17 @@ def check_name(name: str) -> str:
     return name
 
 
+def check_id(ident: str) -> str:
+    """Check an id that stands in a key: not its shape, which is its maker's, but that it can.
+
+    Raises:
+        ValueError: it is empty, or longer than a name may be.
+    """
+    if not 1 <= len(ident) <= MAX_NAME_LENGTH:
+        raise ValueError(f"an id has 1 to {MAX_NAME_LENGTH} characters, this one {len(ident)}")
+    return ident
+
+
 def check_run_id(run_id: str) -> str:
     """Check that this is a run id of ours.
 
@@ -84,6 +95,13 @@ def check_moment(moment: datetime) -> datetime:
     if not _EARLIEST <= moment <= _LATEST:
         raise ValueError(f"a moment is between {_EARLIEST.date()} and {_LATEST.date()}")
     return moment
+
+
+def check_due(due_ms: int) -> int:
+    """Check milliseconds since 1970 as :func:`check_moment` checks a moment."""
+    if not _EARLIEST.timestamp() <= due_ms / 1000 <= _LATEST.timestamp():
+        raise ValueError(f"a moment is between {_EARLIEST.date()} and {_LATEST.date()}")
+    return due_ms
 
 
 def is_reserved(name: str) -> bool:
@@ -136,8 +154,11 @@ Ident = Annotated[str, Field(max_length=64, pattern=r"^[!#-\[\]-~]*$")]
 """What a client makes up to be recognised by; see :data:`COMMAND_ID`."""
 Epoch = Annotated[int, Field(ge=1, le=MAX_INTEGER)]
 """Counts the claims of one run."""
+Id = Annotated[str, AfterValidator(check_id)]
+"""Made up by a service, for keys."""
 RunId = Annotated[str, AfterValidator(check_run_id)]
 Moment = Annotated[AwareDatetime, AfterValidator(check_moment)]
+DueMilliseconds = Annotated[int, AfterValidator(check_due)]
 Milliseconds = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 Json = Annotated[dict[str, Any], AfterValidator(check_values)]
 """Values somebody else makes sense of. They reach their reader as they were written, or are refused."""

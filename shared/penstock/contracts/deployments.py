@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
-from penstock.contracts.base import Changes, Command, Json, Limit, Message, Moment, Name, check_name
+from penstock.contracts.base import Changes, Command, Id, Json, Limit, Message, Moment, Name, check_name
 from penstock.contracts.pools import Description  # noqa: TC001 - pydantic reads it at run time
 from penstock.contracts.queues import DEFAULT_QUEUE
 from penstock.contracts.runs import CatchUp, Retries, RetryDelay, check_work
@@ -241,7 +241,7 @@ class DeploymentChanged(Message):
     """
 
     type: Literal["deployment.changed"] = "deployment.changed"
-    deployment_id: str
+    deployment_id: Id
     deployment: str
     pool: str
     former_pool: str | None = None
@@ -252,7 +252,7 @@ class DeploymentDeleted(Message):
     """On ``definitions``: a deployment is gone from this partition."""
 
     type: Literal["deployment.deleted"] = "deployment.deleted"
-    deployment_id: str
+    deployment_id: Id
     deployment: str
     pool: str
     moved_to: str | None = None

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from penstock.contracts.base import Changes, Command, Json, Limit, Message, Name
+from penstock.contracts.base import Changes, Command, Id, Json, Limit, Message, Name
 
 OnWorkerLost = Literal["crash", "requeue", "keep"]
 """What becomes of a RUNNING run whose worker went OFFLINE."""
@@ -89,14 +89,14 @@ class PoolChanged(Message):
     """On ``definitions``: a pool or one of its queues was created or changed; the definition itself is in its keys."""
 
     type: Literal["pool.changed"] = "pool.changed"
-    pool_id: str
+    pool_id: Id
     pool: str
 
 
 class QueueGone(BaseModel):
     """A deleted queue, as its last message describes it."""
 
-    id: str
+    id: Id
     name: str
 
 
@@ -104,7 +104,7 @@ class PoolDeleted(Message):
     """On ``definitions``: a pool is gone; carries what its keys no longer can say."""
 
     type: Literal["pool.deleted"] = "pool.deleted"
-    pool_id: str
+    pool_id: Id
     pool: str
     worker_type: str
     queues: list[QueueGone]
@@ -114,7 +114,7 @@ class QueueDeleted(Message):
     """On ``definitions``: one queue is gone."""
 
     type: Literal["queue.deleted"] = "queue.deleted"
-    pool_id: str
+    pool_id: Id
     pool: str
     worker_type: str
     queue: QueueGone

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, WithJsonSchema
 
-from penstock.contracts.base import MAX_INTEGER, Command, Epoch, Ident, Message, Name, RunId
+from penstock.contracts.base import MAX_INTEGER, Command, DueMilliseconds, Epoch, Id, Ident, Message, Name, RunId
 
 DEFAULT_INTERVAL_SECONDS: Final = 30.0
 MISSED_HEARTBEATS: Final = 3
@@ -57,7 +57,7 @@ class AnnounceWorker(Message):
     """On ``dispatch``, from the monitor: what a worker is now. ``seq`` orders all announcements and losses of one worker."""
 
     type: Literal["announce_worker"] = "announce_worker"
-    pool_id: str
+    pool_id: Id
     pool: str
     worker: str
     boot_id: str
@@ -71,7 +71,7 @@ class LoseWorker(Message):
     """On ``dispatch``, from the monitor: a worker is OFFLINE; its runs come back."""
 
     type: Literal["lose_worker"] = "lose_worker"
-    pool_id: str
+    pool_id: Id
     pool: str
     worker: str
     boot_id: str
@@ -105,7 +105,7 @@ class AssignedRun(Message):
     token: Annotated[Ident, WithJsonSchema({"type": "string"})]
     epoch: Annotated[Epoch, WithJsonSchema({"type": "integer"})]
     queue: str
-    due_ms: int
+    due_ms: DueMilliseconds
     spec: dict[str, Any]
 
 
