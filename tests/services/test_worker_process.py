@@ -463,6 +463,7 @@ async def test_a_command_that_does_not_succeed_says_why(client: Redis, command: 
         ({"entrypoint": "no colon"}, "The run's specification is wrong"),
         ({}, "give exactly one of entrypoint"),
         ({"command": "true", "env": {"A=B": "1"}}, "environment variable 'A=B' cannot be set"),
+        ({"entrypoint": "a.py:f", "env": {"A": "x" * 300_000}}, "larger than this host gives to a process"),
     ],
 )
 async def test_a_wrong_specification_is_failed_with_the_reason(

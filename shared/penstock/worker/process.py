@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -74,6 +75,13 @@ class ProcessType:
         running = RunningProcess(watcher, self._guardian, Mark(job.run, job.attempt), temporary)
         try:
             await running.start(_python(job), folder, variables, order)
+        except OSError as problem:
+            await running.discard()
+            if problem.errno != errno.E2BIG:
+                raise
+            raise CannotStart(
+                "its environment and parameters are larger than this host gives to a process (on Linux 128 KiB each)"
+            ) from problem
         except BaseException:
             await running.discard()
             raise
