@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -434,7 +435,7 @@ class SlowToStart:
     async def start(self, job: Job, watcher: Watcher) -> Execution:  # noqa: ARG002 - the protocol gives it
         self.happened.append("began")
         if self._begins_early:
-            watcher.started(1)
+            watcher.started(time.time_ns() // 1_000_000)
         await self.may_start.wait()
         return Execution(self)
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -168,7 +169,7 @@ class SlowToDie:
     async def start(self, job: Job, watcher: Watcher) -> SlowExecution:
         self.happened.append(f"began {job.attempt}")
         await self.may_start.wait()
-        watcher.started(1)
+        watcher.started(time.time_ns() // 1_000_000)
         return SlowExecution(self.happened, job.attempt)
 
 
