@@ -141,7 +141,7 @@ def judge(stream: str, reader: str, fields: Fields) -> Verdict:
     except ValueError as problem:
         return Verdict(BAD, named, str(problem))
     if not named and not numbers:
-        return Verdict(BAD, why="a number that is none")
+        return Verdict(BAD, why="a number that is none", body=body)
     kind = named or str(body.get("type"))
     if kind not in types:
         return Verdict(IGNORED if (stream, reader) in IGNORES_UNKNOWN else BAD, why="unknown type", body=body)
@@ -167,8 +167,8 @@ def _content(kind: str, body: dict[str, Any], *, numbers: bool) -> Verdict:
     if not why:
         return Verdict(GOOD, kind, body=body)
     if not numbers:
-        # Whoever wrote that cannot be told apart from what else is wrong.
-        return Verdict(BAD, kind, why)
+        # Its elements cannot be told apart.
+        return Verdict(BAD, kind, why, body=body)
     if kind not in ARRAYS:
         return Verdict(BAD, kind, why, body=body)
     name, model = ARRAYS[kind]
