@@ -1,7 +1,8 @@
 -- runs: Read runs and move them from state to state; every move is one event and one line of the run's history.
 --
--- USES      deployment pool queue related run
--- RETURNS   read_run, related_to, move_run, relation, is_terminal
+-- USES      deployment logs pool queue related run
+-- CONSTANTS REMEMBERED_MS
+-- RETURNS   read_run, related_to, move_run, relation, is_terminal, forget_run(run_id, ended_ms)
 -- COST      O(1) a move
 -- RULE      services.dispatcher.rules.next_state
 
@@ -26,6 +27,15 @@ local function read_run(run_id)
     pool_id = f[6] or nil, worker = f[7] or nil, boot = f[8] or nil, token = f[9] or nil, epoch = f[10] or nil,
     run_count = tonumber(f[11] or 0), deployment_id = f[12] or nil, auto = f[13] or nil, key = f[14] or nil, retry = f[15] or nil,
     label = f[16] or nil, history = f[17] or nil }
+end
+
+-- Its submission may still be delivered once more, and must not make it anew: for a while is kept that it was there.
+local function forget_run(run_id, ended_ms)
+  redis.call('DEL', key_run(run_id), key_logs(run_id))
+  if now_ms - tonumber(ended_ms) < REMEMBERED_MS then
+    redis.call('HSET', key_run(run_id), 'gone', '1')
+    redis.call('PEXPIRE', key_run(run_id), REMEMBERED_MS)
+  end
 end
 
 local function is_terminal(state)

@@ -2,7 +2,6 @@
 --
 -- USES      cancelling deployment deployment_in_flight deployment_waiting logs parked pool_finished pool_free pool_in_flight queue
 -- USES      queue_free queue_in_flight run slots slots_in_flight waiting
--- CONSTANTS REMEMBERED_MS
 -- RETURNS   free_touched, refresh_free, enter_queue, leave_queue, release_run, finish_run, put_back_run, retry_run, unpark_freed, settle
 -- COST      O(log runs) a move
 -- RULE      services.dispatcher.rules.next_state
@@ -123,13 +122,7 @@ local function settle(retention_seconds, kept)
     redis.call('EXPIRE', finished, retention_seconds)
     -- At most a thousand a call: after the bound was lowered, Redis must not stand still for all of them at once.
     for _ = 1, math.min(1000, redis.call('ZCARD', finished) - tonumber(kept)) do
-      local oldest = redis.call('ZPOPMIN', finished)
-      redis.call('DEL', key_run(oldest[1]), key_logs(oldest[1]))
-      -- Its submission may still be delivered once more, and must not make it anew.
-      if now_ms - tonumber(oldest[2]) < REMEMBERED_MS then
-        redis.call('HSET', key_run(oldest[1]), 'gone', '1')
-        redis.call('PEXPIRE', key_run(oldest[1]), REMEMBERED_MS)
-      end
+      forget_run(unpack(redis.call('ZPOPMIN', finished)))
     end
   end
 end
