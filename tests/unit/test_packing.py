@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import DataError
 
 from penstock.bus.connection import beside, connect
@@ -68,3 +70,16 @@ def test_clients_have_packed_connections_whatever_their_url(url: str, kind: Any)
     client: Redis = connect(url)
     for one in (client, beside(client)):
         assert one.connection_pool.connection_class is packed(kind)
+
+
+def test_what_uvloop_says_of_a_connection_that_was_closed_is_an_outage(redis_url: str) -> None:
+    async def use_a_closed_connection() -> None:
+        client: Any = connect(redis_url)
+        connection = await client.connection_pool.get_connection()
+        connection._writer.transport.abort()
+        while True:
+            # The first writes may still be taken.
+            await connection.send_packed_command(connection.pack_command("PING"))
+
+    with pytest.raises(RedisConnectionError):
+        uvloop.run(use_a_closed_connection())
