@@ -251,3 +251,29 @@ async def test_after_an_outage_only_what_is_not_answered_is_sent_again(own_redis
     assert await asking == ["late", "early", "late"]
     await asked.aclose()
     await client.aclose()
+
+
+async def test_the_time_is_asked_once_for_many_commands_and_anew_after_a_lost_connection(
+    client: Redis, redis_url: str
+) -> None:
+    other = connect(redis_url)
+
+    async def asked() -> int:
+        return int((await client.info("commandstats")).get("cmdstat_time", {"calls": 0})["calls"])
+
+    async def ask() -> None:
+        with pytest.raises(errors.NoReply):
+            await request(other, streams.COMMANDS, 0, PausePool(pool="etl"), 0.1)
+
+    before = await asked()
+    await ask()
+    await ask()
+    assert await asked() == before + 1
+    await client.client_kill_filter(_type="normal", skipme=True)
+    await ask()
+    await ask()
+    assert before + 2 <= await asked() <= before + 3
+    deadlines = [message["deadline"] for message in await read_messages(client, "commands")]
+    now_ms = await redis_now_ms(client)
+    assert all(now_ms - 5000 < deadline <= now_ms + 100 for deadline in deadlines)
+    await other.aclose()

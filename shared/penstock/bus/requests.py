@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
 
 from redis.exceptions import RedisError
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 DEFAULT_TIMEOUT_SECONDS: Final = 10.0
 RETRY_SECONDS: Final = 0.2
+ASK_TIME_SECONDS: Final = 10.0
+"""Clocks drift by less than a millisecond in so long; a deadline is counted in seconds."""
 _BLOCK_SECONDS: Final = 2
 C = TypeVar("C", bound="Command")
 
@@ -96,7 +99,7 @@ async def request_all(
         Unavailable: Redis does not answer, or went away and did not come back in time.
     """
     try:
-        deadline = await redis_now_ms(client) + int(timeout_seconds * 1000)
+        deadline = await _now_ms(client) + int(timeout_seconds * 1000)
         sent = [
             command.model_copy(update={"id": command.id or uuid.uuid4().hex, "deadline": deadline})
             for command in commands
@@ -108,6 +111,28 @@ async def request_all(
     except (RedisError, OSError) as problem:
         raise Unavailable(f"Redis does not answer: {problem}") from problem
     return [_outcome(asked.answers.get(one.id), one, stream, timeout_seconds) for one in sent]
+
+
+class _Clock(NamedTuple):
+    """What Redis TIME is by this process's monotonic clock, when it was asked, and after how many lost connections."""
+
+    offset_ms: float
+    asked_at: float
+    connections: int
+
+
+_clocks: WeakKeyDictionary[Redis, _Clock] = WeakKeyDictionary()
+
+
+async def _now_ms(client: Redis) -> int:
+    """Redis TIME. It is asked only now and then, and by another Redis than before: a question would double a command's latency."""
+    known = _clocks.get(client)
+    connections = reconnections(client)
+    if known is None or time.monotonic() - known.asked_at > ASK_TIME_SECONDS or known.connections != connections:
+        told = await redis_now_ms(client)
+        now = time.monotonic()
+        known = _clocks[client] = _Clock(told - now * 1000, now, connections)
+    return int(known.offset_ms + time.monotonic() * 1000)
 
 
 def _entry(command: Command) -> dict[Any, Any]:
