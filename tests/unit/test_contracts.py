@@ -22,6 +22,7 @@ from penstock.contracts.base import (
     MAX_LIMIT,
     MAX_NAME_LENGTH,
     Message,
+    check_due,
     check_name,
     is_reserved,
 )
@@ -263,12 +264,25 @@ def test_a_moment_that_some_zone_has_no_date_for_is_refused(moment: str) -> None
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"id": "x"}, {"token": 'a"b'}, {"token": "x" * 65}, {"epoch": 0}, {"epoch": 2**60}, {"due_ms": 2**53}]
+    "wrong",
+    [
+        {"id": "x"},
+        {"token": 'a"b'},
+        {"token": "x" * 65},
+        {"epoch": 0},
+        {"epoch": 2**60},
+        {"due_ms": 2**53},
+    ],
 )
 def test_a_claim_that_could_not_be_reported_is_no_assignment(wrong: dict[str, Any]) -> None:
     run = {"id": RUN_ID, "name": "r", "token": "t", "epoch": 1, "queue": "q", "due_ms": 1, "spec": {"command": "true"}}
     AssignRuns.model_validate({"boot_id": "b", "pool": "etl", "runs": [run]})
     assert next(iter(wrong)) in refused(AssignRuns, boot_id="b", pool="etl", runs=[run | wrong])
+
+
+def test_a_due_time_that_no_double_holds_is_refused_like_any_other() -> None:
+    with pytest.raises(ValueError, match="a moment is between"):
+        check_due(10**400)
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def check_moment(moment: datetime) -> datetime:
 
 def check_due(due_ms: int) -> int:
     """Check milliseconds since 1970 as :func:`check_moment` checks a moment."""
-    if not _EARLIEST.timestamp() <= due_ms / 1000 <= _LATEST.timestamp():
+    if not _EARLIEST.timestamp() * 1000 <= due_ms <= _LATEST.timestamp() * 1000:
         raise ValueError(f"a moment is between {_EARLIEST.date()} and {_LATEST.date()}")
     return due_ms
 
