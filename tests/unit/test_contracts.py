@@ -39,7 +39,7 @@ from penstock.contracts.pools import (
 )
 from penstock.contracts.queues import CreateQueue, QueueChanges, UpdateQueue
 from penstock.contracts.runs import ReportRuns, RunSpec, SubmitRuns, new_run_id
-from penstock.contracts.workers import INBOX_MESSAGES, MAX_SLOTS, AssignRuns, Heartbeat, LoseWorker
+from penstock.contracts.workers import INBOX_MESSAGES, MAX_SLOTS, AssignRuns, AuditRuns, Heartbeat, LoseWorker
 
 RUN_ID = "0198c0de-0000-7000-8000-000000000000"
 HEARTBEAT: dict[str, Any] = {"pool": "etl", "worker": "w1", "worker_type": "process"}
@@ -278,6 +278,13 @@ def test_a_claim_that_could_not_be_reported_is_no_assignment(wrong: dict[str, An
     run = {"id": RUN_ID, "name": "r", "token": "t", "epoch": 1, "queue": "q", "due_ms": 1, "spec": {"command": "true"}}
     AssignRuns.model_validate({"boot_id": "b", "pool": "etl", "runs": [run]})
     assert next(iter(wrong)) in refused(AssignRuns, boot_id="b", pool="etl", runs=[run | wrong])
+
+
+@pytest.mark.parametrize("wrong", [{"id": "x"}, {"token": "\u200b"}, {"epoch": 0}])
+def test_a_claim_that_could_not_be_reported_is_not_audited(wrong: dict[str, Any]) -> None:
+    run = {"id": RUN_ID, "token": "t", "epoch": 1, "state": "RUNNING"}
+    AuditRuns.model_validate({"boot_id": "b", "runs": [run]})
+    assert next(iter(wrong)) in refused(AuditRuns, boot_id="b", runs=[run | wrong])
 
 
 def test_a_due_time_that_no_double_holds_is_refused_like_any_other() -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import itertools
 from typing import Literal, get_args
 
+from penstock.contracts.runs import new_run_id
 from penstock.contracts.workers import AuditedRun
 from penstock.worker.audit import compare
 
+RUN = new_run_id(0)
 State = Literal["PENDING", "RUNNING", "CANCELLING"]
 
 
 def named(token: str, state: State = "RUNNING") -> AuditedRun:
-    return AuditedRun(id=f"run of {token}", token=token, epoch=1, state=state)
+    return AuditedRun(id=RUN, token=token, epoch=1, state=state)
 
 
 def test_each_claim_is_in_at_most_one_place_and_in_none_where_both_agree() -> None:

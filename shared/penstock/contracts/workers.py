@@ -19,6 +19,9 @@ AUDIT_SECONDS: Final = 30
 """How often a worker is told what it holds, besides every time Redis may have forgotten something."""
 DrainSeconds = Annotated[float, Field(ge=0, le=86_400)]
 Slots = Annotated[int, Field(ge=0, le=MAX_SLOTS)]
+# What could not be reported is taken from no inbox; the published schemas do not say so, for they may not shrink.
+_Token = Annotated[Ident, WithJsonSchema({"type": "string"})]
+_Epoch = Annotated[Epoch, WithJsonSchema({"type": "integer"})]
 WorkerStatus = Literal["ONLINE", "OFFLINE"]
 
 
@@ -99,11 +102,10 @@ class RefuseWorker(Message):
 class AssignedRun(Message):
     """One claim: a run, the token and epoch that fence it, and what to execute."""
 
-    # What could not be reported is not begun; the published schemas do not say so, for they may not shrink.
     id: RunId
     name: str
-    token: Annotated[Ident, WithJsonSchema({"type": "string"})]
-    epoch: Annotated[Epoch, WithJsonSchema({"type": "integer"})]
+    token: _Token
+    epoch: _Epoch
     queue: str
     due_ms: DueMilliseconds
     spec: dict[str, Any]
@@ -155,9 +157,9 @@ class StopRuns(Message):
 class AuditedRun(Message):
     """One claim as the dispatcher knows it."""
 
-    id: str
-    token: str
-    epoch: int
+    id: RunId
+    token: _Token
+    epoch: _Epoch
     state: Literal["PENDING", "RUNNING", "CANCELLING"]
 
 
