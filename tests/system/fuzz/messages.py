@@ -164,8 +164,8 @@ class Messages:
         return run
 
     def _for_worker(self, kind: str, message: dict[str, Any]) -> None:
-        if kind not in ("stop_worker", "refuse_worker", "accept_worker"):
-            # What is addressed to it: those three would end it, as they should.
+        if kind not in ("stop_worker", "refuse_worker", "accept_worker", "audit_runs"):
+            # What is addressed to it: the others would end it or what it holds, as they should.
             if "boot_id" in message:
                 message["boot_id"] = self.boot_id
             if "pool" in message:

@@ -44,7 +44,8 @@ class GoodWork:
         self.by_hand: list[str] = []
         self.ended: Counter[str] = Counter()
         """Run id -> terminal events."""
-        self.completed: set[str] = set()
+        self.last: dict[str, tuple[str, str]] = {}
+        """Run id -> its terminal state, and the message of that."""
         self.events = 0
         self.on = True
         self._moved = asyncio.Event()
@@ -71,8 +72,8 @@ class GoodWork:
             if event.event.startswith(_RUN) and event.resource.get("prefect.state-type") in TERMINAL:
                 self.ended[resource.removeprefix(_RUN)] += 1
                 self._moved.set()
-                if event.resource["prefect.state-type"] == "COMPLETED":
-                    self.completed.add(resource.removeprefix(_RUN))
+                told = (event.resource["prefect.state-type"], event.resource.get("prefect.state-message", ""))
+                self.last[resource.removeprefix(_RUN)] = told
 
     async def settle(self) -> None:
         """Wait until the good runs have ended; what has not after a minute is told by :meth:`wrong`."""
@@ -88,5 +89,9 @@ class GoodWork:
         found = [f"good run {run} ended {self.ended[run]} times" for run in self.submitted if self.ended[run] != 1]
         found += [f"good run {run} was executed {executed[run]} times" for run in self.submitted if executed[run] != 1]
         every = [*self.submitted, *self.by_hand]
-        found += [f"good run {run} did not complete" for run in every if run not in self.completed]
+        found += [
+            f"good run {run} ended as {self.last.get(run)}"
+            for run in every
+            if self.last.get(run, ("",))[0] != "COMPLETED"
+        ]
         return found[:20]
