@@ -39,7 +39,7 @@ def services(url: str, names: Sequence[str] = SERVICES) -> Iterator[dict[str, ps
     """Run services as processes; they may take a moment to be ready.
 
     Yields:
-        The processes by name, of several with one name the last.
+        The processes by name; of several with one name each with its number behind it.
     """
     with tempfile.TemporaryDirectory() as logs, Services(url, Path(logs), list(names)) as running:
         yield {
