@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 
 from penstock import keys
 from penstock.bus.broker import ensure_group
+from penstock.bus.cancellation import end_tasks
 from penstock.bus.connection import connect, redis_now_ms
 from penstock.bus.delivery import deliver
 from penstock.bus.entries import Entry
@@ -205,8 +206,7 @@ async def own_client(own_redis: EmbeddedRedis) -> AsyncIterator[Redis]:
 
 
 async def stop(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await end_tasks([task])
 
 
 def when(event: dict[str, Any]) -> float:
@@ -353,5 +353,4 @@ async def test_dead_letters_of_all_partitions_are_counted_and_change_nothing_abo
 
     await wait_until(told, what="the count")
     assert health.ready() == []
-    counting.cancel()
-    await asyncio.gather(counting, return_exceptions=True)
+    await end_tasks([counting])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from penstock import keys
+from penstock.bus.cancellation import end_tasks
 from penstock.bus.connection import connect
 from penstock.bus.health import Health
 from penstock.contracts.workers import MISSED_HEARTBEATS, Heartbeat
@@ -81,8 +82,7 @@ async def test_a_worker_that_is_stuck_for_good_falls_silent_and_is_heard_again_w
 
     silent_after = len(await read_messages(client, "heartbeats"))
     await wait_until(lambda: at_least(client, silent_after + 3), what="heartbeats again")
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await end_tasks([task])
     assert 1.0 < max(await gaps(client)) < 3.0
 
 
@@ -93,8 +93,7 @@ async def test_nothing_comes_after_the_last_heartbeat(client: Redis) -> None:
         beating.soon()
         await wait_until(lambda: at_least(client, 1), what="a heartbeat", every=0.001)
         beating.soon()
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end_tasks([task])
         await beating.farewell()
     messages = await read_messages(client, "heartbeats")
     lasts = [index for index, message in enumerate(messages) if message["stopping"]]
@@ -111,8 +110,7 @@ async def test_what_has_changed_is_said_at_once(client: Redis) -> None:
     await wait_until(lambda: at_least(client, 1), what="the first")
     beating.soon()
     await wait_until(lambda: at_least(client, 2), what="another", timeout=2)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await end_tasks([task])
 
 
 async def test_a_heartbeat_that_cannot_be_made_ends_the_worker_with_its_reason(client: Redis) -> None:
@@ -130,8 +128,7 @@ async def test_a_dead_redis_does_not_hold_up_the_end(client: Redis) -> None:
     beating = heartbeats(nowhere)
     task = asyncio.create_task(beating.run())
     await asyncio.wait({task}, timeout=0.3)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await end_tasks([task])
     began = time.monotonic()
     await beating.farewell()
     assert time.monotonic() - began < 5

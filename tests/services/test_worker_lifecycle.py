@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from penstock import keys
+from penstock.bus.cancellation import end_tasks
 from penstock.bus.connection import connect
 from penstock.bus.entries import entry_fields
 from penstock.cli.embedded_redis import EmbeddedRedis, free_port
@@ -364,8 +365,7 @@ async def test_caught_up_means_that_every_entry_was_taken_over(client: Redis) ->
     assert len(seen) == 5001
     await wait_until(lambda: _empty(rig), what="an empty inbox")
     await asyncio.wait_for(inbox.caught_up(), 10)
-    reading.cancel()
-    await asyncio.gather(reading, return_exceptions=True)
+    await end_tasks([reading])
 
 
 async def test_an_outage_of_redis_ends_no_run_and_loses_no_report(own_redis: EmbeddedRedis, tmp_path: Path) -> None:

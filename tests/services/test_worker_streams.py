@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from penstock import keys
+from penstock.bus.cancellation import end_tasks
 from penstock.bus.connection import connect
 from penstock.contracts.runs import ReportedState, RunReport, new_run_id
 from penstock.streams import MAX_MESSAGE_BYTES
@@ -39,8 +40,7 @@ async def running(loop: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end_tasks([task])
 
 
 async def test_reports_ready_at_the_same_moment_share_a_message_in_order(client: Redis) -> None:

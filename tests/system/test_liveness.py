@@ -15,6 +15,7 @@ import pytest
 from redis.exceptions import RedisError
 
 from penstock import keys
+from penstock.bus.cancellation import end_tasks
 from penstock.bus.connection import connect
 from penstock.bus.entries import entry_fields
 from penstock.bus.requests import publish
@@ -176,8 +177,7 @@ async def test_nobody_of_200_workers_goes_offline_because_redis_was_away_and_the
         await asyncio.sleep(2 * interval)
         assert [one["resource"]["prefect.resource.name"] for one in gone] == ["w007"]
         assert len(await worker_events(client, "penstock.worker.offline")) == 1
-        beating.cancel()
-        await asyncio.gather(beating, return_exceptions=True)
+        await end_tasks([beating])
     await client.aclose()
 
 

@@ -17,7 +17,7 @@ from penstock.bus.requests import publish
 from penstock.client import NewRun, Penstock
 from penstock.contracts.deployments import DeploymentChanged
 from penstock.errors import NotFound
-from penstock.streams import DEFINITIONS
+from penstock.streams import COMMANDS, DEFINITIONS
 from tests.definitions import define_deployment, define_pool
 from tests.rewinding import RewindableRedis
 from tests.scheduling import define_schedule, made_runs
@@ -100,6 +100,11 @@ class Scene:
         events = [one for one in await read_events(self.client) if one["resource"]["prefect.resource.id"] == resource]
         assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
         return [event["event"].rpartition(".")[2] for event in events]
+
+    async def acknowledged(self) -> bool:
+        """Say whether no command is in hand."""
+        (group,) = await self.client.xinfo_groups(keys.key(0, COMMANDS.name))
+        return group["pending"] == 0
 
     async def holds_nothing(self) -> None:
         """Nothing is in flight."""
@@ -245,6 +250,8 @@ async def test_a_claim_whose_inbox_entry_was_lost_is_handed_out_again(scene: Sce
 async def test_whoever_had_an_answer_looks_and_whoever_waits_gets_one(scene: Scene, tmp_path: Path) -> None:
     scene.server.save()
     await scene.penstock.create_pool("forgotten")
+    # Until the registry has heard that it is made, a lost connection has it made again.
+    await wait_until(scene.acknowledged, what="the command to be acknowledged")
     asking = asyncio.create_task(scene.penstock.create_queue("etl", "asked"))
 
     scene.rewind()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from penstock import keys
+from penstock.bus.cancellation import end_tasks
 from penstock.bus.connection import connect
 from penstock.cli.embedded_redis import EmbeddedRedis
 from tests.system.chaos.crew import Crew
@@ -196,9 +197,7 @@ class Arena:
                     if task.done():
                         task.result()
             finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                await end_tasks(tasks)
 
     def _start_workers(self) -> None:
         for number, queues in enumerate(([], [], ["critical", "high"])):

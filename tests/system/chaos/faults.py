@@ -73,6 +73,8 @@ class Faults:
             "stop service gently": (3, self._end_service),
             "freeze service": (4, self._freeze_service),
             "failpoint": (10, self._arm),
+            # One of the failpoints, by itself; only where a mix asks for it.
+            "die with entries in hand": (0, self._arm_reading),
             "kill worker process": (3, self._kill_worker),
             "freeze worker process": (4, self._freeze_worker),
             "stop worker gently": (2, self._end_worker),
@@ -162,6 +164,12 @@ class Faults:
         point = self._chance.choice(member.points)
         member.failpoint.write_text(f"{point} {self._chance.randint(1, 5)}")
         self.struck[f"failpoint: {point}"] += 1
+
+    async def _arm_reading(self) -> None:
+        dispatchers = [one for one in self._crew.services if one.name.startswith("dispatcher")]
+        failpoint = self._chance.choice(dispatchers).failpoint
+        assert failpoint
+        failpoint.write_text("read 1")
 
     async def _kill_worker(self) -> None:
         self._chance.choice(self._crew.workers).signal(signal.SIGKILL)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
+from penstock.bus.cancellation import end_tasks
 from penstock.bus.connection import connect
 from penstock.cli.embedded_redis import EmbeddedRedis
 from tests.system.chaos.arena import RECOVERY_SECONDS
@@ -109,9 +110,7 @@ class Flush:
             await asyncio.sleep(0.2)
             load_.on = False
         self._flushed_at = asyncio.get_running_loop().time()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(tasks)
         await load_.close()
         for one in clients:
             await one.aclose()

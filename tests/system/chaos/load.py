@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from redis.exceptions import RedisError
 
 from penstock import keys
+from penstock.bus.cancellation import end_tasks
 from penstock.bus.requests import request
 from penstock.client import Penstock
 from penstock.contracts.deployments import ScheduleSpec
@@ -122,9 +123,7 @@ class Load:
 
     async def close(self) -> None:
         """Wait for nothing any more."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
 
     async def until_finished(self) -> None:
         """Wait until nobody waits for a run any more."""

@@ -43,7 +43,7 @@ LOSSES: Final = Mix(
 DEATHS: Final = Mix(
     FEW,
     workers=False,
-    faults={"failpoint": 2, "kill service": 1},
+    faults={"failpoint": 1, "kill service": 1, "die with entries in hand": 3},
     apart=(0.2, 0.5),
     patience=PATIENCE,
 )
@@ -100,7 +100,7 @@ def _all() -> list[Mutation]:
            "redis.call('ZREVRANGEBYSCORE', key_waiting(queue.id), horizon, '-inf',", 3),
         # Nothing is lost, nothing is held for ever.
         of(DEATHS, "reclaim", "the take-over of what a dead consumer had in hand", "shared/penstock/bus/reclaim.py",
-           "for pending in waiting:", "for pending in waiting[:0]:", 2, seconds=3),
+           "for pending in waiting:", "for pending in waiting[:0]:", 2, seconds=5),
         of(LIVES, "give-back", "the give-back of a lost worker's runs", INCLUDES + "claims.lua",
            "ipairs(redis.call('SMEMBERS', key_slots_in_flight(ident)))", "ipairs({})", 2),
         of(LIVES, "new-life", "that a new life of a worker voids the claims of the old", DISPATCHER + "announce_worker.lua",
