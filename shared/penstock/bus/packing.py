@@ -12,11 +12,21 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import DataError
 
 if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Awaitable, Callable
+
     from redis.asyncio.connection import AbstractConnection
+
+FREELY_BUFFERED_BYTES: Final = 65_536
+"""More than that waits until the other side has taken some of it; what asyncio's transports call their high-water mark by default."""
 
 
 class _Packed:
     """Put in front of a class of connections."""
+
+    _writer: asyncio.StreamWriter | None
+    health_check_interval: float
+    disconnect: Callable[..., Awaitable[None]]
 
     def pack_command(self, *words: Any) -> list[bytes]:
         """Spell one command.
@@ -39,16 +49,26 @@ class _Packed:
         except TypeError as problem:
             raise DataError(str(problem)) from problem
 
-    async def send_packed_command(self, *arguments: Any, **options: Any) -> None:
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """Send what has been spelled.
+
+        redis-py would make a task of it, to give up after a while, and wait two rounds of the event loop for that task. It has to
+        wait only when more lies in the buffer than the other side takes.
 
         Raises:
             redis.exceptions.ConnectionError: the other side has closed the connection; uvloop has a RuntimeError for that, which
                 nobody would take for an outage.
         """
+        writer = self._writer
         try:
-            await super().send_packed_command(*arguments, **options)  # type: ignore[misc] # of the class it is put in front of
+            if writer and not self.health_check_interval and not writer.transport.is_closing():
+                writer.writelines(command)
+                if writer.transport.get_write_buffer_size() <= FREELY_BUFFERED_BYTES:
+                    return
+                command = []
+            await super().send_packed_command(command, check_health=check_health)  # type: ignore[misc] # of the class behind it
         except RuntimeError as problem:
+            await self.disconnect(nowait=True)
             if "closed" not in str(problem):
                 raise
             raise RedisConnectionError(str(problem)) from problem

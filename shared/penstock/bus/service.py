@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import sys
 import time
@@ -311,6 +312,9 @@ def main(name: str, settings_class: type[Settings], build: Callable[[Any, Redis,
         except BadSettings as problem:
             log.error("cannot start", error=str(problem))  # noqa: TRY400 - the message says it all
             return EX_CONFIG
-        return await Runner(build(settings, client, Health(name))).run()
+        runner = Runner(build(settings, client, Health(name)))
+        # What has been imported stays as long as the process: the collector need not go through it in the middle of a batch.
+        gc.freeze()
+        return await runner.run()
 
     sys.exit(uvloop.run(run()))

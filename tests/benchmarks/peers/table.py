@@ -85,6 +85,7 @@ def produces(module: str, distribution: str, *, python: str = "python") -> tuple
 _CELERY = Venv(("celery[redis]>=5.5,<6", HIREDIS))
 _CELERY_WORKER = ("celery", "-A", f"{PROGRAMS}.celery_program", "worker", "--loglevel=WARNING")
 _RQ = Venv(("rq>=3,<4", HIREDIS))
+_BULLMQ = NodeModules(("bullmq@>=5 <7", "ioredis@>=5 <6"))
 _PENSTOCK_WORKER = (sys.executable, "-m", PROGRAM)
 
 PENSTOCK: Final = Peer(
@@ -208,12 +209,31 @@ PEERS: Final = (
     ),
     Peer(
         name="bullmq",
-        title="BullMQ",
-        needs=NodeModules(("bullmq@>=5 <7", "ioredis@>=5 <6")),
+        title="BullMQ, one at once",
+        needs=_BULLMQ,
         producer=("node", BULLMQ, "produce"),
-        worker=("node", BULLMQ, "work"),
+        worker=("node", BULLMQ, "work", "1"),
         facts=facts.BULLMQ,
-        note="node, 100 jobs at once",
+        note="node, 1 job at once, the default",
+    ),
+    Peer(
+        name="bullmq",
+        title="BullMQ, ten at once",
+        needs=_BULLMQ,
+        producer=("node", BULLMQ, "produce"),
+        worker=("node", BULLMQ, "work", "10"),
+        facts=facts.BULLMQ,
+        note="node, 10 jobs at once",
+        redelivery=False,
+    ),
+    Peer(
+        name="bullmq",
+        title="BullMQ",
+        needs=_BULLMQ,
+        producer=("node", BULLMQ, "produce"),
+        worker=("node", BULLMQ, "work", "100"),
+        facts=facts.BULLMQ,
+        note="node, 100 jobs at once, as its guide recommends where jobs do not keep the processor busy",
     ),
     Peer(
         name="prefect",

@@ -8,7 +8,7 @@ const { setTimeout: sleep } = require('node:timers/promises');
 const { Queue, Worker } = require('bullmq');
 
 // A worker's local concurrency: its guide recommends 100 to 300 where jobs do not keep the processor busy.
-const CONCURRENCY = 100;
+const CONCURRENCY = Number(process.argv[3] ?? 100);
 const BATCH = 1000;
 const at = new URL(process.env.BENCHMARK_REDIS_URL);
 const connection = { host: at.hostname, port: Number(at.port), maxRetriesPerRequest: null };
