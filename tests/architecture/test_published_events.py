@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PUBLISHERS = {
+    "store_event": 0,
     "append_event": 2,
     "publish_event": 1,
     "publish_status": 1,

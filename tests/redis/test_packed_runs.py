@@ -64,7 +64,7 @@ async def test_any_text_comes_back_as_it_was(client: Redis) -> None:
     packed: Any = await evaluate(client, PACK, EACH % "pack_spec(ARGV[index])", *texts)
     assert any(len(small) < len(text.encode()) for small, text in zip(packed, texts, strict=True))
 
-    unpacked = await evaluate(client, PACK, EACH % "unpack_spec(ARGV[index])", *packed)
+    unpacked = await evaluate(client, PACK, EACH % "table.concat({ unpack_spec(ARGV[index]) })", *packed)
 
     assert [text.decode() for text in unpacked] == texts
     assert [spec_of({b"spec": small}).decode() for small in packed] == texts

@@ -104,7 +104,7 @@ class Scene:
     async def acknowledged(self) -> bool:
         """Say whether no command is in hand."""
         (group,) = await self.client.xinfo_groups(keys.key(0, COMMANDS.name))
-        return group["pending"] == 0
+        return bool(group["pending"] == 0)
 
     async def holds_nothing(self) -> None:
         """Nothing is in flight."""

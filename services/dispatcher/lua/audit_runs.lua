@@ -44,7 +44,7 @@ for _, ident in ipairs(due) do
     local about = redis.call('HMGET', key_slots(ident), 'boot_id', 'slots')
     local boot_id, inbox = about[1] or '', cjson.decode(name) .. '/' .. worker
     local claims = held_by(ident, boot_id)
-    send_to(ident, inbox, 'audit_runs', ',"boot_id":' .. cjson.encode(boot_id) .. ',"runs":[' .. table.concat(claims, ',') .. ']')
+    send_to(ident, inbox, 'audit_runs', ',"boot_id":' .. cjson.encode(boot_id), claims)
     -- It does not say yet that it drains.
     if tonumber(about[2] or 0) > 0 then tell_to_stop(ident, inbox) end
     redis.call('ZADD', key_audits(), now_ms + AUDIT_MS, ident)

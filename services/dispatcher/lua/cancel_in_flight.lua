@@ -34,7 +34,7 @@ local function leave_inbox(worker)
   end
 end
 for worker, runs in pairs(revoked) do
-  send_to(pool_id .. '/' .. worker, pool .. '/' .. worker, 'revoke_runs', ',"runs":[' .. table.concat(runs, ',') .. ']')
+  send_to(pool_id .. '/' .. worker, pool .. '/' .. worker, 'revoke_runs', '', runs)
   leave_inbox(worker)
 end
 for _, worker in ipairs(redis.call('ZRANGE', key_pool_prefetch(pool_id), 0, -1)) do

@@ -52,12 +52,15 @@ local function apply(run, state, message, started, ended)
   return 'applied'
 end
 
+-- A worker often says in one message that a run is RUNNING and that it has ended.
+local begun_here = {}
 local answers, revoked = {}, {}
 for index = reports_from, #ARGV, 7 do
-  local run = read_run(ARGV[index])
+  local run = begun_here[ARGV[index]] or read_run(ARGV[index])
   local answer = 'fenced'
   if run and run.token == ARGV[index + 1] and run.epoch == ARGV[index + 2] and run.worker == worker then
     answer = apply(run, ARGV[index + 3], ARGV[index + 4], ARGV[index + 5], ARGV[index + 6])
+    begun_here[run.id] = run.state == 'RUNNING' and run or nil
   else
     -- Only what came before the claim that is valid now, and nothing a stranger's epoch could name beyond it.
     local void = ARGV[index + 3] == 'LOST' and 0 or tonumber(ARGV[index + 2])
@@ -70,7 +73,7 @@ settle(retention, kept)
 -- Tell a worker that still runs what it no longer holds; nobody else gets an inbox this way.
 if #revoked > 0 and pool_id and redis.call('EXISTS', key_slots(pool_id .. '/' .. worker)) == 1 then
   local inbox, kept_seconds = pool .. '/' .. worker, redis.call('TTL', key_slots(pool_id .. '/' .. worker))
-  send_to(pool_id .. '/' .. worker, inbox, 'revoke_runs', ',"runs":[' .. table.concat(revoked, ',') .. ']')
+  send_to(pool_id .. '/' .. worker, inbox, 'revoke_runs', '', revoked)
   -- A lost worker may never come back to read it.
   if kept_seconds > 0 then redis.call('EXPIRE', key_inbox(inbox), kept_seconds) end
 end

@@ -50,7 +50,7 @@ local function accept_run(queue, run_id, name, due, spec, deployment_id, auto, h
   redis.call('HSET', key_run(run_id), unpack(fields))
   redis.call('ZADD', key_waiting(queue.id), due, run_id)
   if deployment_id ~= '' then redis.call('ZADD', key_deployment_waiting(deployment_id), due, run_id) end
-  move_run({ id = run_id, name = name, seq = 0, run_count = 0, related = queue.related,
+  move_run({ id = run_id, name = name, seq = 0, run_count = 0, queue_id = queue.id, related = queue.related,
     deployment_id = deployment_id ~= '' and deployment_id or nil }, nil, 'SCHEDULED', '')
   return 'accepted'
 end

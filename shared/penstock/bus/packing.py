@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection
 
 FREELY_BUFFERED_BYTES: Final = 65_536
-"""More than that waits until the other side has taken some of it; what asyncio's transports call their high-water mark by default."""
+"""More than that waits until the other side has taken some of it; the usual high-water mark of asyncio."""
 
 
 class _Packed:

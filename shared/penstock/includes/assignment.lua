@@ -22,13 +22,15 @@ local function assign(assigned, queue, run, due_ms, worker, nonce)
   if run.deployment_id then hold(run) end
   redis.call('HSET', key_run(run.id), 'state', 'PENDING', 'seq', digits[run.seq], 'pool_id', run.pool_id, 'worker', worker.name, 'boot',
     boots[ident], 'token', token, 'epoch', epoch, 'claimed', now_text, 'due', due_ms, 'history', run.history)
-  local spec = unpack_spec(redis.call('HGET', key_run(run.id), 'spec'))
+  local packed = redis.call('HGET', key_run(run.id), 'spec')
+  local opening, entrypoint, between, rest, closing = unpack_spec(packed)
   inboxes[worker.name] = inboxes[worker.name] or {}
   table.insert(inboxes[worker.name], '{"id":"' .. run.id .. '","name":' .. cjson.encode(run.name) .. ',"token":"' .. token ..
-    '","epoch":' .. epoch .. ',"queue":' .. queue.name .. ',"due_ms":' .. due_ms .. ',"spec":' .. spec .. '}')
+    '","epoch":' .. epoch .. ',"queue":' .. queue.name .. ',"due_ms":' .. due_ms .. ',"spec":' ..
+    opening .. entrypoint .. between .. rest .. closing .. '}')
   worker.free = worker.free - 1
   free_touched[ident] = { run.pool_id, worker.name }
-  assigned.runs, assigned.bytes = assigned.runs + 1, assigned.bytes + #spec
+  assigned.runs, assigned.bytes = assigned.runs + 1, assigned.bytes + #packed
 end
 
 -- One message for each worker, with its runs in the order of their assignment.
@@ -36,6 +38,6 @@ local function send_assignments(pool_id, pool)
   for worker, runs in pairs(inboxes) do
     local ident = pool_id .. '/' .. worker
     send_to(ident, pool .. '/' .. worker, 'assign_runs', ',"boot_id":' .. cjson.encode(boots[ident]) .. ',"pool":' ..
-      cjson.encode(pool) .. ',"runs":[' .. table.concat(runs, ',') .. ']')
+      cjson.encode(pool), runs)
   end
 end

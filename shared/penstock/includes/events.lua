@@ -2,7 +2,7 @@
 --
 -- USES      event_ledger events
 -- CONSTANTS EVENT_NAMESPACE EVENTS_MAX_LENGTH FOLLOWS_WITHIN_MS
--- RETURNS   event_id, append_event, publish_event, publish_status, pool_resource, queue_resource, worker_resource
+-- RETURNS   event_id, store_event, append_event, publish_event, publish_status, pool_resource, queue_resource, worker_resource
 -- COST      O(1) an event
 -- RULE      penstock.contracts.events.event_id
 
@@ -17,11 +17,15 @@ local function event_id(identity, seq)
     '-' .. h:sub(21, 32)
 end
 
+-- json is the whole event.
+local function store_event(name, json)
+  redis.call('XADD', key_events(), 'MAXLEN', '~', EVENTS_MAX_LENGTH, '*', 'type', name, '__data__', json)
+end
+
 -- resource, related and payload are JSON texts; follows is an event id or nil; identity is the resource's id unless given.
 local function append_event(seq, resource_id, name, resource, related, payload, follows, identity)
   local id = event_id(identity or resource_id, seq)
-  redis.call('XADD', key_events(), 'MAXLEN', '~', EVENTS_MAX_LENGTH, '*', 'type', name, '__data__',
-    '{"id":"' .. id .. '","occurred":"' .. now_iso .. '","event":"' .. name .. '","resource":' .. resource ..
+  store_event(name, '{"id":"' .. id .. '","occurred":"' .. now_iso .. '","event":"' .. name .. '","resource":' .. resource ..
     ',"related":' .. related .. ',"payload":' .. payload .. ',"follows":' .. (follows and '"' .. follows .. '"' or 'null') ..
     ',"seq":' .. digits[seq] .. '}')
   return id

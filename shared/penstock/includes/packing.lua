@@ -14,7 +14,9 @@ local function pack_spec(json)
   return entrypoint and entrypoint .. '\n' .. rest or json
 end
 
+-- In five pieces, to be put together where they are needed: most specifications are long.
 local function unpack_spec(packed)
   local entrypoint, rest = packed:match('^([^{\n][^\n]*)\n(.*)$')
-  return entrypoint and '{"entrypoint":"' .. entrypoint .. '","parameters":' .. rest .. '}' or packed
+  if not entrypoint then return packed, '', '', '', '' end
+  return '{"entrypoint":"', entrypoint, '","parameters":', rest, '}'
 end

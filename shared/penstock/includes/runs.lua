@@ -81,7 +81,10 @@ local function relation(run)
       related_to(run.pool_id or '', run.queue_id)
     run.related = relations[run.queue_id]
   end
-  return run.deployment_id and '[' .. deployed_part(run) .. run.related:sub(2) or run.related
+  if not run.deployment_id then return run.related end
+  local both = run.deployment_id .. run.queue_id
+  relations[both] = relations[both] or '[' .. deployed_part(run) .. run.related:sub(2)
+  return relations[both]
 end
 
 local state_timestamp = now_iso:sub(1, -2) .. '+00:00'
@@ -104,22 +107,24 @@ local function remember(run, to, message, label)
 end
 
 -- Publish the event of a move; from is nil for a new run, label a name of the state other than its usual one. Counts run.seq up and
--- writes run.history and run.label; the caller stores them with the state.
+-- writes run.event_id, run.history and run.label; the caller stores the last two with the state.
 local function move_run(run, from, to, message, label)
   local resource_id = 'prefect.flow-run.' .. run.id
   local said = quoted[message]
   local title = label or TITLES[to]
-  local follows = run.seq > 0 and event_id(resource_id, run.seq) or nil
+  local follows = run.seq > 0 and (run.event_id or event_id(resource_id, run.seq)) or nil
   run.seq = run.seq + 1
-  append_event(run.seq, resource_id, 'prefect.flow-run.' .. (label or TITLES[to]),
-    '{"prefect.resource.id":"' .. resource_id .. '","prefect.resource.name":' .. quoted[run.name] ..
+  run.event_id = event_id(resource_id, run.seq)
+  -- In one expression: Lua reads each text that it makes from one end to the other.
+  store_event('prefect.flow-run.' .. (label or TITLES[to]), '{"id":"' .. run.event_id .. '","occurred":"' .. now_iso ..
+    '","event":"prefect.flow-run.' .. title .. '","resource":{"prefect.resource.id":"' .. resource_id .. '","prefect.resource.name":' .. quoted[run.name] ..
     ',"prefect.run-count":"' .. digits[run.run_count] .. '","prefect.state-message":' .. said .. ',"prefect.state-name":"' ..
-    title .. '","prefect.state-timestamp":"' .. state_timestamp .. '","prefect.state-type":"' .. to .. '"}',
-    relation(run),
-    '{"intended":{"from":' .. (from and '"' .. from .. '"' or 'null') .. ',"to":"' .. to .. '"},"initial_state":' ..
+    title .. '","prefect.state-timestamp":"' .. state_timestamp .. '","prefect.state-type":"' .. to .. '"},"related":' ..
+    relation(run) ..
+    ',"payload":{"intended":{"from":' .. (from and '"' .. from .. '"' or 'null') .. ',"to":"' .. to .. '"},"initial_state":' ..
     (from and '{"type":"' .. from .. '","name":"' .. (run.label or TITLES[from]) .. '"}' or 'null') ..
-    ',"validated_state":{"type":"' .. to .. '","name":"' .. title .. '"' .. (message ~= '' and ',"message":' .. said or '') .. '}}',
-    follows)
+    ',"validated_state":{"type":"' .. to .. '","name":"' .. title .. '"' .. (message ~= '' and ',"message":' .. said or '') ..
+    '}},"follows":' .. (follows and '"' .. follows .. '"' or 'null') .. ',"seq":' .. digits[run.seq] .. '}')
   if from then remember(run, to, message, label) end
   run.label = label
 end

@@ -49,7 +49,7 @@ local function send_stops()
     if name and kept_seconds ~= -2 then
       local inbox = cjson.decode(name) .. '/' .. about[2]
       for kind, runs in pairs(stops_) do
-        if runs[ident] then send_to(ident, inbox, kind, ',"runs":[' .. table.concat(runs[ident], ',') .. ']') end
+        if runs[ident] then send_to(ident, inbox, kind, '', runs[ident]) end
       end
       -- A lost worker may never come back to read it.
       if kept_seconds > 0 then redis.call('EXPIRE', key_inbox(inbox), kept_seconds) end
