@@ -155,7 +155,7 @@ def test_the_history_of_a_run_begins_with_its_submission() -> None:
     ],
 )
 def test_late_is_what_waits_for_more_than_a_while(fields: dict[bytes, bytes], name: str) -> None:
-    run = to_run(new_run_id(0, now_ms=1_800_000_000_000), fields, "etl", "default", now_ms=100_000)
+    run = to_run(new_run_id(0, now_ms=1_700_000_000_000), fields, "etl", "default", now_ms=100_000)
 
     assert run.state_name == name
 
