@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -308,6 +309,70 @@ async def test_nothing_is_buried_when_a_handler_raises_so_that_nothing_is_buried
     with pytest.raises(ValueError, match="cannot"):
         await deliver(client, beats(failing_for("w1")), entries)
     assert await dead(client) == []
+
+
+async def beats_in_parts(client: Redis, monkeypatch: pytest.MonkeyPatch, count: int) -> list[Entry]:
+    """Heartbeats of w0, w1, ..., of which two are as much as is handled at a time."""
+    bodies = [GOOD.replace(b"w1", b"w%d" % number) for number in range(count)]
+    monkeypatch.setattr(delivery_module, "PART_BYTES", 2 * len(GOOD))
+    return [await add(client, streams.HEARTBEATS, {"__data__": body}) for body in bodies]
+
+
+async def test_a_large_batch_is_handled_in_parts_in_its_order(client: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    handler = Recorder()
+    entries = await beats_in_parts(client, monkeypatch, 5)
+
+    await deliver(client, beats(handler), entries)
+
+    workers = [[delivery.message.worker for delivery in batch] for batch in handler.batches]
+    assert workers == [["w0", "w1"], ["w2", "w3"], ["w4"]]
+
+
+async def test_a_part_is_decoded_while_the_one_before_is_handled_and_handled_after_it(
+    client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    decode = delivery_module.decode
+
+    def decoding(subscription: Subscription, entry: Entry) -> Any:
+        steps.append("decode")
+        return decode(subscription, entry)
+
+    async def handle(batch: list[Delivery[Any]]) -> None:
+        steps.append("begin")
+        await client.ping()
+        steps.append(f"end {len(batch)}")
+
+    entries = await beats_in_parts(client, monkeypatch, 3)
+    monkeypatch.setattr(delivery_module, "decode", decoding)
+    subscription = Subscription(streams.HEARTBEATS, "monitor", [Route(Heartbeat, handle)])
+
+    await deliver(client, subscription, entries)
+
+    assert steps == ["decode", "decode", "begin", "decode", "end 2", "begin", "end 1"]
+
+
+async def test_a_part_that_cannot_be_handled_fails_its_batch_and_nothing_goes_on_behind_it(
+    client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+
+    async def handle(batch: list[Delivery[Any]]) -> None:
+        await client.ping()
+        begun.append(batch[0].message.worker)
+        if begun[-1] == "w2":
+            raise RuntimeError("no")
+
+    entries = await beats_in_parts(client, monkeypatch, 6)
+    bad = await add(client, streams.HEARTBEATS, {"__data__": b"bad"})
+    subscription = Subscription(streams.HEARTBEATS, "monitor", [Route(Heartbeat, handle)])
+
+    with pytest.raises(RuntimeError):
+        await deliver(client, subscription, [bad, *entries])
+
+    assert begun[-1] == "w2"
+    assert await dead(client) == []
+    assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
 
 
 async def test_entries_that_would_take_too_long_one_by_one_are_left_to_the_reclaimer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
@@ -14,6 +15,7 @@ from pydantic_core import from_json
 from redis.exceptions import RedisError
 
 from penstock import keys
+from penstock.bus.cancellation import end_tasks
 from penstock.bus.dead_letters import DeadLetter, bury
 from penstock.contracts.base import COMMAND_ID, Command, Message
 from penstock.contracts.replies import Reply, ReplyError
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from penstock.streams import Stream
 
 log = structlog.get_logger("penstock.bus")
+PART_BYTES: Final = 131_072
+"""Of a batch so much is decoded and handled at a time: a few hundred runs, which take Redis about ten milliseconds."""
 EACH_SECONDS: Final = 1.0
 """So long may the entries of a failed batch take one by one; the rest is the reclaimer's, beside the stream's next batches."""
 MAX_LETTERS_PER_ENTRY: Final = 20
@@ -247,6 +251,53 @@ async def deliver(client: Redis, subscription: Subscription, entries: Iterable[E
     Raises:
         Exception: whatever a handler raised; the batch must stay pending then.
     """
+    letters: list[DeadLetter] = []
+    parts = _parts(entries)
+    if len(parts) == 1:
+        batches, letters = await _decode_all(client, subscription, parts[0])
+        letters += await _handle_all(subscription, batches)
+    else:
+        letters = await _deliver_parts(client, subscription, parts)
+    if letters:
+        kept = [letter._replace(deliveries=deliveries) for letter in _tell(letters)]
+        await bury(client, kept, subscription.group)
+
+
+def _parts(entries: Iterable[Entry]) -> list[list[Entry]]:
+    """Cut a batch where it gets large, keeping the order."""
+    parts: list[list[Entry]] = []
+    size = PART_BYTES
+    for entry in entries:
+        if size >= PART_BYTES:
+            parts.append([])
+            size = 0
+        parts[-1].append(entry)
+        size += len(entry.fields.get(DATA_FIELD.encode(), b""))
+    return parts
+
+
+async def _deliver_parts(client: Redis, subscription: Subscription, parts: list[list[Entry]]) -> list[DeadLetter]:
+    """Handle one part after the other; while Redis works on one, the next is decoded."""
+    letters: list[DeadLetter] = []
+    handling: asyncio.Task[list[DeadLetter]] | None = None
+    try:
+        for part in parts:
+            batches, bad = await _decode_all(client, subscription, part)
+            letters += bad
+            letters += await handling if handling else ()
+            handling = asyncio.create_task(_handle_all(subscription, batches))
+            # It gets as far as waiting for Redis.
+            await asyncio.sleep(0)
+        letters += await handling if handling else ()
+    finally:
+        await end_tasks([handling] if handling else [])
+    return letters
+
+
+async def _decode_all(
+    client: Redis, subscription: Subscription, entries: Iterable[Entry]
+) -> tuple[list[tuple[Route, list[Delivery[Any]]]], list[DeadLetter]]:
+    """Decode entries, refuse malformed commands; the messages in batches of neighbours of one type, and what is bad."""
     batches: list[tuple[Route, list[Delivery[Any]]]] = []
     letters: list[DeadLetter] = []
     for entry in entries:
@@ -261,12 +312,15 @@ async def deliver(client: Redis, subscription: Subscription, entries: Iterable[E
         elif subscription.answers:
             await _refuse(client, entry, bad[0].reason)
         letters.extend(bad)
+    return batches, letters
+
+
+async def _handle_all(subscription: Subscription, batches: list[tuple[Route, list[Delivery[Any]]]]) -> list[DeadLetter]:
+    letters: list[DeadLetter] = []
     for route, batch in batches if subscription.ordered else _by_route(subscription, batches):
         letters.extend(await route.handler(batch) or ())
         MESSAGES.labels(subscription.stream.name, route.type).inc(len(batch))
-    if letters:
-        kept = [letter._replace(deliveries=deliveries) for letter in _tell(letters)]
-        await bury(client, kept, subscription.group)
+    return letters
 
 
 def _tell(letters: Iterable[DeadLetter]) -> list[DeadLetter]:
