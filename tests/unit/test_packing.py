@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,11 +13,15 @@ from hypothesis import strategies as st
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import DataError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from penstock.bus.connection import beside, connect
-from penstock.bus.packing import packed
+from penstock.bus.packing import FREELY_BUFFERED_BYTES, packed
+from penstock.cli.embedded_redis import EmbeddedRedis
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from redis.asyncio import Redis
 
 words = st.one_of(
@@ -83,3 +89,49 @@ def test_what_uvloop_says_of_a_connection_that_was_closed_is_an_outage(redis_url
 
     with pytest.raises(RedisConnectionError):
         uvloop.run(use_a_closed_connection())
+
+
+async def test_a_command_is_sent_without_a_task_of_its_own(redis_url: str) -> None:
+    client: Any = connect(redis_url)
+    await client.ping()
+    connection = await client.connection_pool.get_connection()
+    made: list[Any] = []
+    loop = asyncio.get_running_loop()
+
+    def make(of: asyncio.AbstractEventLoop, body: Any, **options: Any) -> asyncio.Task[Any]:
+        made.append(body)
+        return asyncio.Task(body, loop=of, **options)
+
+    loop.set_task_factory(make)
+    try:
+        await connection.send_command("PING")
+    finally:
+        loop.set_task_factory(None)
+    assert await connection.read_response() == b"PONG"
+    assert made == []
+    await client.connection_pool.release(connection)
+    await client.aclose()
+
+
+@pytest.mark.parametrize("size", [FREELY_BUFFERED_BYTES - 1, FREELY_BUFFERED_BYTES + 1, 20_000_000])
+async def test_a_command_of_any_size_arrives_whole(redis_url: str, size: int) -> None:
+    client: Any = connect(redis_url)
+    value = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    await client.set("test-packing", value)
+    assert await client.getdel("test-packing") == value
+    await client.aclose()
+
+
+async def test_a_redis_that_takes_nothing_more_is_given_up_on(tmp_path: Path) -> None:
+    with EmbeddedRedis(tmp_path, durable=False) as server:
+        client: Any = connect(server.url, retries=0)
+        client.connection_pool.connection_kwargs["socket_timeout"] = 0.3
+        await client.ping()
+        assert server.process is not None
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            with pytest.raises(RedisTimeoutError):
+                await client.set("large", b"x" * 50_000_000)
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+        await client.aclose()
