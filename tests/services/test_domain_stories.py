@@ -362,6 +362,18 @@ def test_what_waits_for_the_limit_of_a_deployment_that_moves_away_goes_on(roomy:
     assert (limit, *states(roomy, [first, second])) == (limit, "PENDING", "PENDING")
 
 
+def test_what_is_parked_in_one_queue_is_left_alone_when_another_takes_the_room(roomy: Story) -> None:
+    change(roomy, changes={"concurrency_limit": 0})
+    (first,) = submit(roomy, None)
+    (second,) = submit(roomy, None, queue="a")
+
+    # The claim of this submission comes before the dispatcher hears of the change.
+    roomy.submit(pool="etl", queue="a", count=1, soon=False)
+    change(roomy, changes={"concurrency_limit": 1, "collision_strategy": "cancel_new"})
+
+    assert states(roomy, [first, second]) == ["PENDING", "parked"]
+
+
 def test_what_is_parked_in_a_queue_that_was_deleted_is_cancelled_even_after_its_deployment(roomy: Story) -> None:
     first, second = submit(roomy, None, None, queue="a")
     roomy.model.one_by_one = roomy.services.one_by_one = True
