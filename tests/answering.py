@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from penstock.bus.delivery import Subscription
+    from penstock.bus.routing import Subscription
 
 BLOCK_MS = 1000
 

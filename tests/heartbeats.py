@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from penstock import keys
 from penstock.bus.connection import redis_now_ms
-from penstock.bus.delivery import Delivery
 from penstock.bus.entries import Entry, entry_fields
+from penstock.bus.routing import Delivery
 from penstock.contracts.workers import Heartbeat
 from services.heartbeat_monitor.store import MonitorStore
 from tests.support import read_events

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from penstock.bus.delivery import Route, Subscription
 from penstock.bus.requests import request
+from penstock.bus.routing import Route, Subscription
 from penstock.bus.service import Service
 from penstock.contracts.deployments import DeploymentChanged, DeploymentDeleted
 from penstock.contracts.pools import PoolChanged, PoolDeleted, QueueDeleted

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from penstock.bus.dead_letters import DeadLetter
-    from penstock.bus.delivery import Delivery
+    from penstock.bus.routing import Delivery
     from penstock.contracts.deployments import DeploymentChanged, DeploymentDeleted
     from penstock.contracts.pools import PoolChanged, PoolDeleted, QueueDeleted
     from penstock.contracts.runs import CancelRuns, ClaimRuns, DeleteRuns, ReportRuns, SubmitRuns

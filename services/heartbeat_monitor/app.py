@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from prometheus_client import Gauge
 
-from penstock.bus.delivery import Route, Subscription
+from penstock.bus.routing import Route, Subscription
 from penstock.bus.service import Service
 from penstock.contracts.pools import PoolChanged, PoolDeleted, QueueDeleted
 from penstock.contracts.workers import Heartbeat

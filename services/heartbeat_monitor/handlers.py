@@ -13,7 +13,7 @@ from services.heartbeat_monitor import rules
 if TYPE_CHECKING:
     import asyncio
 
-    from penstock.bus.delivery import Delivery
+    from penstock.bus.routing import Delivery
     from penstock.contracts.pools import PoolChanged, PoolDeleted, QueueDeleted
     from penstock.contracts.workers import Heartbeat
     from services.heartbeat_monitor.store import MonitorStore

@@ -17,7 +17,7 @@ from penstock.contracts.workers import MISSED_HEARTBEATS
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from penstock.bus.delivery import Delivery
+    from penstock.bus.routing import Delivery
     from penstock.contracts.pools import PoolStatus
     from penstock.contracts.workers import Heartbeat, WorkerStatus
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from penstock.bus.delivery import Delivery
+    from penstock.bus.routing import Delivery
     from penstock.contracts.pools import PoolDeleted
     from penstock.contracts.workers import Heartbeat
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from penstock.bus.delivery import Route, Subscription
+from penstock.bus.routing import Route, Subscription
 from penstock.bus.service import Service
 from penstock.contracts.deployments import (
     CreateDeployment,

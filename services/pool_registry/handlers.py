@@ -14,7 +14,7 @@ from services.pool_registry import checks, rules
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from penstock.bus.delivery import Delivery
+    from penstock.bus.routing import Delivery
     from penstock.contracts.base import Command
     from penstock.contracts.deployments import (
         CreateDeployment,

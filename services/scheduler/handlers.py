@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 if TYPE_CHECKING:
-    from penstock.bus.delivery import Delivery
+    from penstock.bus.routing import Delivery
     from penstock.contracts.deployments import DeploymentChanged, DeploymentDeleted
     from penstock.contracts.pools import PoolDeleted, QueueDeleted
     from services.scheduler.planner import Planner

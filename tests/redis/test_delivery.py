@@ -10,10 +10,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from penstock import keys, streams
+from penstock.bus import decoding
 from penstock.bus import delivery as delivery_module
 from penstock.bus.dead_letters import MAX_KEPT_BYTES
-from penstock.bus.delivery import Delivery, Route, Subscription, deliver, deliver_each
+from penstock.bus.delivery import deliver, deliver_each
 from penstock.bus.entries import Entry, entry_fields
+from penstock.bus.routing import Delivery, Route, Subscription
 from penstock.contracts.pools import CreatePool, PausePool, PoolChanged, PoolDeleted
 from penstock.contracts.runs import ReportRuns, RunSpec, SubmitRuns, SubmittedRun, new_run_id
 from penstock.contracts.workers import Heartbeat
@@ -332,9 +334,9 @@ async def test_a_part_is_decoded_while_the_one_before_is_handled_and_handled_aft
     client: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
-    decode = delivery_module.decode
+    decode = decoding.decode
 
-    def decoding(subscription: Subscription, entry: Entry) -> Any:
+    def noted(subscription: Subscription, entry: Entry) -> Any:
         steps.append("decode")
         return decode(subscription, entry)
 
@@ -344,7 +346,7 @@ async def test_a_part_is_decoded_while_the_one_before_is_handled_and_handled_aft
         steps.append(f"end {len(batch)}")
 
     entries = await beats_in_parts(client, monkeypatch, 3)
-    monkeypatch.setattr(delivery_module, "decode", decoding)
+    monkeypatch.setattr(delivery_module, "decode", noted)
     subscription = Subscription(streams.HEARTBEATS, "monitor", [Route(Heartbeat, handle)])
 
     await deliver(client, subscription, entries)

@@ -10,9 +10,9 @@ from redis.exceptions import ResponseError
 
 from penstock import keys, streams
 from penstock.bus import reclaim
-from penstock.bus.delivery import Delivery, Route, Subscription
 from penstock.bus.reclaim import MAX_DELIVERIES, Reclaimer
 from penstock.bus.requests import publish
+from penstock.bus.routing import Delivery, Route, Subscription
 from penstock.contracts.workers import Heartbeat
 from penstock.errors import NoReply
 from tests.support import read_messages, wait_until

@@ -17,7 +17,7 @@ import orjson
 
 from penstock import keys, lua
 from penstock.bus.connection import connect, redis_now_ms
-from penstock.bus.delivery import Subscription, deliver
+from penstock.bus.delivery import deliver
 from penstock.bus.entries import Entry
 from penstock.bus.health import Health
 from penstock.contracts.events import event_id
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from penstock.bus.routing import Subscription
     from penstock.contracts.queues import CreateQueue
     from tests.services.domain_model import Reader
     from tests.services.domain_world import Wire

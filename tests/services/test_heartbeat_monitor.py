@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from penstock.bus.delivery import Subscription
+    from penstock.bus.routing import Subscription
     from penstock.cli.embedded_redis import EmbeddedRedis
     from penstock.streams import Stream
 

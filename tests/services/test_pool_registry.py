@@ -8,7 +8,7 @@ import pytest
 
 from penstock import keys, streams
 from penstock.bus.connection import connect, redis_now_ms
-from penstock.bus.delivery import Subscription, deliver
+from penstock.bus.delivery import deliver
 from penstock.bus.entries import Entry
 from penstock.bus.health import Health
 from penstock.bus.requests import request
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from redis.asyncio import Redis
+
+    from penstock.bus.routing import Subscription
 
 COMMANDS: dict[str, dict[str, Any]] = {
     "create_pool": {"pool": "etl"},

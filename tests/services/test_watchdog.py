@@ -14,9 +14,9 @@ from penstock.bus import health as health_module
 from penstock.bus import service as service_module
 from penstock.bus import watchdog as watchdog_module
 from penstock.bus.connection import connect
-from penstock.bus.delivery import Route, Subscription
 from penstock.bus.health import Health
 from penstock.bus.requests import publish
+from penstock.bus.routing import Route, Subscription
 from penstock.bus.service import Runner, Service
 from penstock.bus.watchdog import BATCH_SECONDS, SUBSCRIBER_SILENCE_SECONDS, Watched
 from penstock.contracts.workers import Heartbeat

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_settings import SettingsConfigDict
 
 from penstock import streams
-from penstock.bus.delivery import Delivery, Route, Subscription
+from penstock.bus.routing import Delivery, Route, Subscription
 from penstock.bus.service import Service, main
 from penstock.contracts.workers import Heartbeat
 from penstock.settings import Settings

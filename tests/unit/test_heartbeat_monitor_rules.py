@@ -11,7 +11,7 @@ from services.heartbeat_monitor.rules import Facts, Known
 from tests.heartbeats import delivered, heartbeat
 
 if TYPE_CHECKING:
-    from penstock.bus.delivery import Delivery
+    from penstock.bus.routing import Delivery
     from penstock.contracts.workers import Heartbeat
 
 FACTS = st.builds(

@@ -23,7 +23,7 @@ from penstock.errors import Unavailable
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from penstock.bus.delivery import Subscription
+    from penstock.bus.routing import Subscription
 
 log = structlog.get_logger("penstock.bus")
 

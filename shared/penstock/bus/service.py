@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from faststream.redis import RedisBroker
     from redis.asyncio import Redis
 
-    from penstock.bus.delivery import Subscription
     from penstock.bus.entries import Entry
+    from penstock.bus.routing import Subscription
     from penstock.settings import Settings
 
 log = structlog.get_logger("penstock.service")

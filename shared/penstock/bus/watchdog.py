@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from penstock.bus.delivery import Subscription
     from penstock.bus.health import Health
+    from penstock.bus.routing import Subscription
 
 log = structlog.get_logger("penstock.bus")
 

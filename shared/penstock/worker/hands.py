@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from pydantic import ValidationError
 
-from penstock.bus.delivery import explain
+from penstock.bus.decoding import explain
 from penstock.contracts.runs import RunReport, RunSpec
 from penstock.errors import Invalid, Unavailable
 from penstock.worker.audit import compare

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from penstock import keys
 from penstock.bus.connection import BLOCK_MS, reconnections
 from penstock.bus.dead_letters import DeadLetter, bury
-from penstock.bus.delivery import explain
+from penstock.bus.decoding import explain
 from penstock.bus.entries import Entry
 from penstock.contracts.workers import INBOX_MESSAGES, AcceptWorker, AssignRuns, RevokeRuns, StopRuns
 from penstock.errors import BadMessage
