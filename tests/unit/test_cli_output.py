@@ -6,7 +6,11 @@ import json
 
 import pytest
 
-from penstock.cli.output import print_json, print_json_line, print_table
+from penstock.cli.events import describe
+from penstock.cli.following import state_line
+from penstock.cli.output import print_json, print_json_line, print_table, visible
+from penstock.contracts.events import Event
+from penstock.contracts.runs import PastState
 
 ID = "0198c0de-0000-7000-8000-000000000000"
 COLUMNS = ["ID", "Name", "Queue", "Rule"]
@@ -71,3 +75,21 @@ def test_an_integer_of_more_than_64_bits_is_printed_as_it_is(capsys: pytest.Capt
 
     print_json(value)
     assert json.loads(capsys.readouterr().out) == value
+
+
+def test_control_characters_are_shown_and_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+    evil = "a\x1b]0;title\x07\rb\x9b31m\u202ecod.exe"
+    shown = "a\\x1b]0;title\\x07\\rb\\x9b31m\\u202ecod.exe"
+    assert visible(evil) == shown
+    print_table("", ["Name"], [[evil]])
+    assert shown in capsys.readouterr().out
+    told = Event(
+        id="e", occurred="", event="x", resource={"prefect.resource.name": evil}, payload={"reason": evil}, seq=1
+    )
+    assert describe(told).count(shown) == 2
+    assert state_line(PastState(state="FAILED", name="Failed", at_ms=0, message=evil)).endswith(shown)
+
+
+@pytest.mark.parametrize("text", ["größe", "数据", "two\nlines", "family \U0001f468\u200d\U0001f469", "a\u00a0b"])
+def test_what_people_write_is_printed_as_it_is(text: str) -> None:
+    assert visible(text) == text

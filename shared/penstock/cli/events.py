@@ -13,7 +13,7 @@ import typer
 
 from penstock.cli.errors import say
 from penstock.cli.options import AnyPoolOption, OutputOption, examples
-from penstock.cli.output import Output, print_json_line
+from penstock.cli.output import Output, print_json_line, visible
 from penstock.cli.session import ask
 from penstock.client.wording import did_you_mean
 from penstock.contracts.event_catalogue import EVENTS
@@ -161,4 +161,4 @@ def describe(event: Event) -> str:
         details.append(message)
     elif reason := event.payload.get("reason"):
         details.append(str(reason))
-    return f"{at}  {event.event:<{_NAME_WIDTH}}  {what}  {'  '.join(details)}".rstrip()
+    return visible(f"{at}  {event.event:<{_NAME_WIDTH}}  {what}  {'  '.join(details)}".rstrip())

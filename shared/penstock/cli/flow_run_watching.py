@@ -10,7 +10,7 @@ import typer
 from penstock.cli.errors import REFUSED, say
 from penstock.cli.following import NOT_STARTED, Screen, attended, show_run
 from penstock.cli.options import OutputOption  # noqa: TC001 - typer reads them
-from penstock.cli.output import Output, print_json
+from penstock.cli.output import Output, print_json, visible
 from penstock.cli.run_options import RunId  # noqa: TC001 - typer reads it
 from penstock.cli.session import ask
 
@@ -71,13 +71,13 @@ def explain(run_id: RunId, output: OutputOption = Output.TABLE) -> None:
     if output is Output.JSON:
         print_json(why)
         return
-    print(f"Flow run '{why.name}' ({why.run}) is {why.state_name}")
-    print(f"Why: {why.text}")
+    print(visible(f"Flow run '{why.name}' ({why.run}) is {why.state_name}"))
+    print(visible(f"Why: {why.text}"))
     _print_holders(why)
     if why.position is not None:
         print(f"Position: {_ahead(why)}")
     for other in why.further:
-        print(f"Also: {other.text}")
+        print(visible(f"Also: {other.text}"))
         _print_holders(other)
     print(f"What to do: {why.command}")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from penstock.bus.cancellation import end_tasks
 from penstock.cli import times
 from penstock.cli.errors import say
-from penstock.cli.output import Output, print_json_line
+from penstock.cli.output import Output, print_json_line, visible
 from penstock.contracts.logs import LogLine
 from penstock.errors import PenstockError
 
@@ -136,7 +136,7 @@ def line_of(line: LogLine) -> str:
 
 def state_line(state: PastState) -> str:
     """A state, for people, in the columns of :func:`line_of`."""
-    return f"{_clock(state.at_ms)} | state  | {state.name}" + (f": {state.message}" if state.message else "")
+    return visible(f"{_clock(state.at_ms)} | state  | {state.name}" + (f": {state.message}" if state.message else ""))
 
 
 def _clock(at_ms: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
@@ -29,6 +30,8 @@ IDS: Final = ("ID", "Run ID")
 """Headings of columns of ids."""
 BORDER: Final = 3
 """Characters between two cells."""
+_OBEYED: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Control characters but the line feed, and those that turn the direction of writing."""
 NARROWEST: Final = 5
 """Characters to which a cell that may be broken shrinks at least."""
 
@@ -58,6 +61,17 @@ def _spelled(value: Any, option: int) -> str:
         return json.dumps(value, default=_plain, ensure_ascii=False, indent=2 if option else None)
 
 
+def visible(text: str) -> str:
+    """Show control characters instead of having the terminal obey them: anybody may write names and messages.
+
+    Args:
+        text: one that people read; the lines of a longer one stay lines.
+    """
+    if text.isprintable():
+        return text
+    return _OBEYED.sub(lambda found: repr(found[0])[1:-1], text)
+
+
 def print_table(
     title: str,
     columns: Sequence[str],
@@ -79,7 +93,7 @@ def print_table(
         whole: further columns whose cells are never broken.
         empty: printed instead of a table without rows.
     """
-    cells = [[str(cell) for cell in row] for row in rows]
+    cells = [[visible(str(cell)) for cell in row] for row in rows]
     if empty and not cells:
         print(empty)
         return
