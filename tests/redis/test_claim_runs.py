@@ -747,3 +747,27 @@ async def test_a_run_that_was_missed_says_so_even_where_it_would_also_have_colli
     await announce(store, pool)
 
     assert await client.hget(keys.key(0, "run", run_id), "message") == b"Missed: its schedule does not catch up"
+
+
+async def test_a_worker_gets_no_more_than_its_slots_when_a_claim_looks_at_a_queue_again(
+    client: Redis, store: DispatchStore
+) -> None:
+    pool = await define_pool(client, "etl")
+    deployment = await define_deployment(client, limit=1)
+    by = ScheduledBy(schedule=SCHEDULES[0], revision=1, catch_up="none")
+    now_ms = await redis_now_ms(client)
+    # Of two that were set aside there is room for one, which was missed; when it is dropped, the other may: the claim looks again.
+    (missed,) = await submit(store, "etl", due_ms=now_ms - 70_000, deployment=deployment, scheduled_by=by)
+    plain = await submit(store, "etl", count=2, due_ms=now_ms - 5_000)
+    (aside,) = await submit(store, "etl", due_ms=now_ms - 1_000, deployment=deployment)
+    for run_id in (missed, aside):
+        await _park(client, run_id, deployment)
+
+    await announce(store, pool, "w", slots=1)
+
+    assert [run["id"] for run in await assigned(client, "etl", "w")] == plain[:1]
+    assert [await state_of(client, run_id) for run_id in (missed, plain[1], aside)] == [
+        "CANCELLED",
+        "SCHEDULED",
+        "SCHEDULED",
+    ]

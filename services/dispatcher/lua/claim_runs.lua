@@ -3,7 +3,7 @@
 -- KEYS      events       STREAM  the partition's events
 -- ARGV      pool         name of the pool
 -- ARGV      max_runs     how many at most in this call, 1..1000
--- ARGV      max_bytes    stop after specifications of this size, so that no inbox entry gets huge
+-- ARGV      max_bytes    stop after specifications of this size as they are kept, so that no inbox entry gets huge
 -- ARGV      max_set_aside  how many runs at most are parked or dropped in this call
 -- ARGV      nonce        unguessable text; claim tokens are derived from it
 -- ARGV      retention    seconds a finished run is kept
@@ -27,18 +27,19 @@ local horizon = now_ms + tonumber(redis.call('ZREVRANGE', key_pool_prefetch(pool
 local assigned = { runs = 0, bytes = 0 }
 local aside, next_due = 0, nil
 
--- Looks at the next heads of a queue; returns how many of them stay where they are, and whether there may be more behind them.
+-- Looks at the next heads of a queue, perhaps again; returns how many stay where they are, and whether there may be more behind.
 local function serve(queue, skipped, left)
   local most = math.min(left, heads_worth(pool_id, queue.id))
   local heads = redis.call('ZRANGEBYSCORE', key_waiting(queue.id), '-inf', horizon, 'WITHSCORES', 'LIMIT', skipped, most)
   if #heads == 0 then return 0, false end
   -- Who may start early matters only when a run of the future is among the heads.
   local workers = candidates(pool_id, queue.id, tonumber(heads[#heads]) > now_ms and -1 or #heads / 2 - 1)
-  local staying = 0
+  local staying, over = 0, false
   for index = 1, #heads, 2 do
     local due_ms = tonumber(heads[index + 1])
     local worker = pick(pool_id, workers, due_ms)
-    if not worker or assigned.bytes >= tonumber(max_bytes) or aside >= tonumber(max_set_aside) then return staying, false end
+    over = not worker or assigned.bytes >= tonumber(max_bytes) or aside >= tonumber(max_set_aside)
+    if over then break end
     if not queue.related then
       queue.related = related_to(pool_id, queue.id)
       redis.call('SET', key_related(queue.id), queue.related)
@@ -56,7 +57,7 @@ local function serve(queue, skipped, left)
     if verdict == 'stays' then staying = staying + 1 end
   end
   for _, touched in pairs(free_touched) do refresh_free(touched[1], touched[2]) end
-  return staying, #heads / 2 == most
+  return staying, not over and #heads / 2 == most
 end
 
 local function room_in(queue)

@@ -143,14 +143,21 @@ def subscribe(
         ),
         ack_policy=AckPolicy.MANUAL,
     )
+    # FastStream reads only for subscribers that have a handler; it does not call it, see below.
     subscriber(handle)
 
     async def read_and_handle(read: Callable[[str], Awaitable[Any]]) -> None:
         for _, raw in await read(subscriber.last_id):
-            if raw and subscriber.running:
+            if not raw:
+                continue
+            # A subscriber that is started again must not make its group at the end of the stream.
+            subscriber.last_id = raw[-1][0].decode()
+            if subscriber.running:
                 batch = [Entry(partition, stream.name, entry_id.decode(), fields) for entry_id, fields in raw]
                 await _handle(subscriber, name, group, batch, handle)
 
+    if not hasattr(subscriber, "_get_msgs"):
+        raise NotImplementedError("this version of FastStream reads in another way; use one that pyproject.toml allows")
     # FastStream reads, starts and stops; what it would do between a read and its handler (scopes, middlewares, responses) took a
     # quarter of the time from a message to its script, and we use nothing of it.
     subscriber._get_msgs = read_and_handle  # type: ignore[method-assign] # noqa: SLF001 - it has no hook for that

@@ -1,8 +1,8 @@
 """End tasks for certain.
 
 Before Python 3.12 ``asyncio.wait_for`` swallows a cancellation that arrives in the moment its own work is done, and
-redis-py sends every command through it: a task cancelled once may simply go on, and whoever waits for its end waits for
-ever.
+redis-py sends commands through it (large ones, those to a cluster, those on a new connection): a task cancelled once may
+simply go on, and whoever waits for its end waits for ever.
 """
 
 from __future__ import annotations

@@ -85,7 +85,8 @@ async def _deliver_parts(client: Redis, subscription: Subscription, parts: list[
             letters += bad
             letters += await handling if handling else ()
             handling = asyncio.create_task(_handle_all(subscription, batches))
-            # It gets as far as waiting for Redis.
+            # It gets as far as waiting for Redis; the loop writes what it sends at the end of a round.
+            await asyncio.sleep(0)
             await asyncio.sleep(0)
         letters += await handling if handling else ()
     finally:

@@ -50,7 +50,7 @@ class _Packed:
             raise DataError(str(problem)) from problem
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        """Send what has been spelled.
+        """Send what has been spelled: a list of pieces.
 
         redis-py would make a task of it, to give up after a while, and wait two rounds of the event loop for that task. It has to
         wait only when more lies in the buffer than the other side takes.

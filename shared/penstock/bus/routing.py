@@ -61,7 +61,8 @@ class Route:
 class Subscription:
     """One stream, the group that reads it, and a route per type.
 
-    Messages of one type are handled together, types in the order of the routes, unless ``ordered``.
+    Messages of one type are handled together, types in the order of the routes, unless ``ordered``; of a large batch part by part
+    (``delivery``).
     """
 
     stream: Stream

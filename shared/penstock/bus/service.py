@@ -224,7 +224,7 @@ class Runner:
         return handle
 
     async def _deliver(self, subscription: Subscription, entries: Sequence[Entry]) -> None:
-        """Deliver a batch; what raises stays pending for the reclaimer (FastStream swallows the exception)."""
+        """Deliver a batch; what raises stays pending for the reclaimer (``broker`` swallows the exception)."""
         try:
             await deliver(self._client, subscription, entries)
         except Exception as problem:
@@ -313,7 +313,8 @@ def main(name: str, settings_class: type[Settings], build: Callable[[Any, Redis,
             log.error("cannot start", error=str(problem))  # noqa: TRY400 - the message says it all
             return EX_CONFIG
         runner = Runner(build(settings, client, Health(name)))
-        # What has been imported stays as long as the process: the collector need not go through it in the middle of a batch.
+        # What is there by now stays as long as the process: the collector need not go through it in the middle of a batch.
+        gc.collect()
         gc.freeze()
         return await runner.run()
 

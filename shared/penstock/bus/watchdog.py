@@ -160,6 +160,8 @@ class Watchdog:
             return
         log.warning("subscriber had stopped, starting it again", stream=watched.label)
         await subscriber.stop()
+        # It would make a group that went away meanwhile at the end of the stream.
+        await self._create_group(watched)
         try:
             await subscriber.start()
         except ResponseError as problem:

@@ -117,10 +117,10 @@ local function move_run(run, from, to, message, label)
   run.event_id = event_id(resource_id, run.seq)
   -- In one expression: Lua reads each text that it makes from one end to the other.
   store_event('prefect.flow-run.' .. (label or TITLES[to]), '{"id":"' .. run.event_id .. '","occurred":"' .. now_iso ..
-    '","event":"prefect.flow-run.' .. title .. '","resource":{"prefect.resource.id":"' .. resource_id .. '","prefect.resource.name":' .. quoted[run.name] ..
-    ',"prefect.run-count":"' .. digits[run.run_count] .. '","prefect.state-message":' .. said .. ',"prefect.state-name":"' ..
-    title .. '","prefect.state-timestamp":"' .. state_timestamp .. '","prefect.state-type":"' .. to .. '"},"related":' ..
-    relation(run) ..
+    '","event":"prefect.flow-run.' .. title .. '","resource":{"prefect.resource.id":"' .. resource_id ..
+    '","prefect.resource.name":' .. quoted[run.name] .. ',"prefect.run-count":"' .. digits[run.run_count] ..
+    '","prefect.state-message":' .. said .. ',"prefect.state-name":"' .. title .. '","prefect.state-timestamp":"' ..
+    state_timestamp .. '","prefect.state-type":"' .. to .. '"},"related":' .. relation(run) ..
     ',"payload":{"intended":{"from":' .. (from and '"' .. from .. '"' or 'null') .. ',"to":"' .. to .. '"},"initial_state":' ..
     (from and '{"type":"' .. from .. '","name":"' .. (run.label or TITLES[from]) .. '"}' or 'null') ..
     ',"validated_state":{"type":"' .. to .. '","name":"' .. title .. '"' .. (message ~= '' and ',"message":' .. said or '') ..

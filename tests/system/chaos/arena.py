@@ -101,6 +101,8 @@ class Arena:
         self._records = folder / "records"
         self._records.mkdir(parents=True, exist_ok=True)
         self._recorder = Recorder(self._records / "harness.jsonl")
+        # There during a calm: what is measured then is how soon work goes on, not how long it takes one at a time.
+        self._hurry = folder / "hurry"
         self._server = EmbeddedRedis(
             folder / "redis", options={"appendfsync": self._chance.choice(["always", "everysec"])}
         )
@@ -182,7 +184,7 @@ class Arena:
         await load_.define(self._chance.choice(self._mix.on_worker_lost))
         if self._mix.workers:
             self._start_workers()
-        async with Hands(POOL, self._server.url, proxies["worker"].url, self._recorder) as hands:
+        async with Hands(POOL, self._server.url, proxies["worker"].url, self._recorder, self._hurry) as hands:
             bodies = [
                 self._crew.watch(),
                 tail.run(),
@@ -201,17 +203,19 @@ class Arena:
 
     def _start_workers(self) -> None:
         for number, queues in enumerate(([], [], ["critical", "high"])):
-            options = [word for queue in queues for word in ("--queue", queue)]
+            options = ["--hurry", str(self._hurry), *(word for queue in queues for word in ("--queue", queue))]
             self._crew.add_worker(f"own-{number}", POOL, self._records, *options)
         self._crew.add_real_worker("real", POOL, self._records, "--limit", "4")
 
     async def _cycles(self, faults: Faults, load_: Load, tail: Tail) -> None:
         left = self._seconds
         while left > 0:
+            self._hurry.unlink(missing_ok=True)
             await load_.resume()
             await faults.storm(min(STORM_SECONDS, left))
             left -= STORM_SECONDS
             faults.heal()
+            self._hurry.touch()
             self._recoveries.append(await self._calm(load_))
             if self._recoveries[-1] >= self._mix.patience:
                 self._wrong.append(f"not recovered, still open: {await self._describe(tail)}")

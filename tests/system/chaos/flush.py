@@ -89,7 +89,7 @@ class Flush:
         async with asyncio.timeout(EVERYTHING.patience):
             await load_.define("requeue")
         tasks = [asyncio.ensure_future(body) for body in (tail.run(), *load_.loops())]
-        async with Hands(POOL, self._server.url, self._server.url, recorder):
+        async with Hands(POOL, self._server.url, self._server.url, recorder, self._folder / "hurry"):
             await load_.resume()
             try:
                 async with asyncio.timeout(EVERYTHING.patience):

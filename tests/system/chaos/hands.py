@@ -12,6 +12,7 @@ from penstock.bus.connection import connect
 from tests.system.bus_worker import BusWorker
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from random import Random
 
     from tests.system.history import Recorder
@@ -27,11 +28,12 @@ class Hands:
         pool: where they work.
         urls: of Redis by worker; the second goes through the proxy.
         recorder: told what they do.
+        hurry: while this file is there, their runs take no time.
     """
 
-    def __init__(self, pool: str, url: str, proxied: str, recorder: Recorder) -> None:
+    def __init__(self, pool: str, url: str, proxied: str, recorder: Recorder, hurry: Path) -> None:
         common: dict[str, Any] = {"slots": 3, "interval": 0.7, "work_seconds": 0.15, "long": 0.1, "fails": 0.1}
-        common["recorder"] = recorder
+        common |= {"recorder": recorder, "hurry": hurry}
         self._pool, self._recorder = pool, recorder
         self._forger = connect(url)
         self._options: dict[str, dict[str, Any]] = {

@@ -24,6 +24,7 @@ async def work(given: argparse.Namespace) -> None:
         fails=given.fails,
         long=given.long,
         queues=given.queue,
+        hurry=given.hurry,
         recorder=recorder,
     ):
         await asyncio.Event().wait()
@@ -40,6 +41,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--interval", type=float, default=0.7)
     parser.add_argument("--work", type=float, default=0.15)
     parser.add_argument("--long", type=float, default=0.1)
+    parser.add_argument("--hurry", type=Path)
     parser.add_argument("--fails", type=float, default=0.1)
     parser.add_argument("--queue", action="append", default=[])
     return parser
