@@ -178,6 +178,11 @@ def test_an_event_of_another_shape_is_told_too() -> None:
     assert describe(event).split() == ["once", "x", "a", "why"]
 
 
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"])
+def test_an_event_at_the_end_of_the_calendar_is_told_too(moment: str) -> None:
+    assert describe(Event(id="1", occurred=moment, event="x", resource={})).split() == [moment, "x"]
+
+
 @pytest.mark.parametrize("updates", ["text", ["a"], 7, True, None, {}])
 def test_an_event_whose_updates_are_none_is_told_without_them(updates: object) -> None:
     event = Event(id="1", occurred="once", event="x", resource={}, payload={"updates": updates, "reason": "why"})

@@ -140,7 +140,8 @@ def describe(event: Event) -> str:
     """Say an event in one line: when, what, of what, and what changed."""
     try:
         at = datetime.fromisoformat(event.occurred).astimezone().strftime("%H:%M:%S.%f")[:-3]
-    except ValueError:
+    except (ValueError, OverflowError):
+        # No moment, or one that has no time in this zone, at either end of the calendar.
         at = event.occurred
     resource = event.resource
     what = resource.get("prefect.resource.name") or resource.get("prefect.resource.id", "")

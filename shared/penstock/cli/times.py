@@ -10,6 +10,9 @@ from penstock.durations import parse_duration
 
 _TENTHS_BELOW: Final = 10
 _NAMES: Final = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
+_FIRST_MS: Final = 86_400_000
+_LAST_MS: Final = 253_402_214_400_000
+"""9999-12-31 at midnight; a worker's clock may say anything."""
 
 
 def parse_moment(text: str, now: datetime) -> datetime:
@@ -82,5 +85,5 @@ def lasted(seconds: float) -> str:
 
 
 def of_ms(ms: int) -> datetime:
-    """Turn milliseconds since 1970 into a moment."""
-    return datetime.fromtimestamp(ms / 1000, UTC)
+    """Turn milliseconds since 1970 into a moment; what the calendar cannot name becomes the first or last that every zone has."""
+    return datetime.fromtimestamp(min(max(ms, _FIRST_MS), _LAST_MS) / 1000, UTC)
