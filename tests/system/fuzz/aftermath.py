@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from penstock import keys
 from penstock.bus.connection import redis_now_ms
+from penstock.bus.entries import entry_fields
+from penstock.contracts.logs import LogLine, RunLog
 from tests.system.fuzz.messages import GOOD, HANDS, STRANGE, VICTIMS
 from tests.system.processes import PENSTOCK
 
@@ -117,6 +119,21 @@ async def readers_fail(url: str, folder: Path, *, few: bool) -> list[str]:
             found.append(f"penstock {' '.join(words)} exited with {code}: {said[-1500:]}")
         elif "json" in words and code == 0 and "tail" not in words:
             json.loads(printed)
+    return found
+
+
+async def output_fails(client: Redis, url: str, folder: Path, run_id: str) -> list[str]:
+    """Read the output of the run that anybody has written to: a line that is right is shown, whatever lies around it."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
+    environment = {**ours, "PENSTOCK_REDIS_URL": url}
+    line = LogLine(at_ms=await redis_now_ms(client), source="stdout", text="the last line")
+    said: Any = entry_fields(RunLog(run=run_id, lines=[line]))
+    await client.xadd(keys.key(0, "logs", run_id), said)
+    found = []
+    for words in (("logs", run_id), ("logs", run_id, "--tail", "5"), ("logs", run_id, "-o", "json"), ("watch", run_id)):
+        code, printed, told = await type_command(("flow-run", *words), environment, folder)
+        if code != 0 or "Traceback" in told or "the last line" not in printed:
+            found.append(f"penstock flow-run {' '.join(words)} exited with {code}: {told[-1500:]}")
     return found
 
 

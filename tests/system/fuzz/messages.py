@@ -27,8 +27,9 @@ SHARES: Final[dict[str, int]] = {
     "commands": 24,
     "heartbeats": 18,
     "definitions": 14,
-    "inbox": 5,
-    "events": 5,
+    "inbox": 4,
+    "events": 4,
+    "logs": 2,
 }
 """Of a hundred entries."""
 _QUEUES: Final = ("default", "critical", "low", "{0}", "a:b")
@@ -90,6 +91,8 @@ class Messages:
         """Ids that exist, so that entries reach deep."""
         self.boot_id = "life-1"
         """Of the real worker."""
+        self.logged = ""
+        """Id of a good run, to whose output is written."""
 
     def stream(self) -> str:
         """Choose where the next entry goes."""
@@ -99,6 +102,8 @@ class Messages:
         """Make a valid message for a stream."""
         if stream == "events":
             return self._event()
+        if stream == "logs":
+            return self._lines()
         readers = {WORKER: CHANNELS["inbox"].readers[WORKER]} if stream == "inbox" else CHANNELS[stream].readers
         kinds = sorted({kind for found in readers.values() for kind in found})
         kind = self._chance.choice([*kinds, *(["submit_runs"] * 6 if stream == "dispatch" else [])])
@@ -172,6 +177,11 @@ class Messages:
                 message["pool"] = HANDS
         if kind == "assign_runs":
             message["runs"] = [{**message["runs"][0], "id": new_run_id(0), "spec": {"command": ["true"]}}]
+
+    def _lines(self) -> dict[str, Any]:
+        message = copy.deepcopy(EXAMPLES["run.log"])
+        message["run"] = self.logged
+        return message
 
     def _event(self) -> dict[str, Any]:
         number = next(self._numbers)

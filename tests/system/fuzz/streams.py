@@ -51,6 +51,8 @@ THOROUGH: Final = 10_000
 """Entries after which every reading command is typed, and not only some."""
 LAST_SECONDS: Final = 5.0
 AT_ONCE: Final = 100
+NO_GROUPS: Final = ("events", "logs")
+"""Streams whose readers bury nothing: what is no message there is passed over."""
 READ: Final = ("commands", "heartbeats", "dispatch", "definitions")
 _CAPS: Final = {stream.name: stream.max_length for stream in ALL}
 
@@ -131,6 +133,7 @@ class StreamFuzz:
         await self._crew.until_ready()
         work = GoodWork(self._client(), self._server.url, random.Random(self._chance.random()))
         await work.define()
+        self._messages.logged = await work.submit_logged()
         self._crew.start_others()
         await self._meet_worker()
         async with contextlib.AsyncExitStack() as stack:
@@ -172,7 +175,7 @@ class StreamFuzz:
             self._tally.entries[one.stream] += 1
             for reader in one.verdicts:
                 group = f"worker {HAND}" if reader == WORKER else reader
-                self._tally.judge(one, reader, found.get((_key(one.stream), one.id, group), []))
+                self._tally.judge(one, reader, found.get((self._key(one.stream), one.id, group), []))
         for ident, (one, verdict) in asked.items():
             self._tally.judge_answer(one, verdict, self._answers.pop(ident, None))
 
@@ -189,13 +192,18 @@ class StreamFuzz:
         pipe = client.pipeline(transaction=False)
         for stream, fields in entries:
             given: Any = fields
-            pipe.xadd(_key(stream), given, maxlen=_CAPS.get(stream, 20_000), approximate=True)
+            pipe.xadd(self._key(stream), given, maxlen=_CAPS.get(stream, 20_000), approximate=True)
         sent = []
         for (stream, fields), entry_id in zip(entries, await pipe.execute(), strict=True):
-            readers = () if stream == "events" else readers_of(stream)
+            readers = () if stream in NO_GROUPS else readers_of(stream)
             verdicts = {reader: judge(stream, reader, fields) for reader in readers}
             sent.append(Sent(stream, entry_id.decode(), fields, verdicts))
         return sent
+
+    def _key(self, stream: str) -> str:
+        if stream == "logs":
+            return keys.key(0, "logs", self._messages.logged)
+        return INBOX if stream == "inbox" else keys.key(0, stream)
 
     async def _until_done(self, client: Redis, sent: list[Sent], asked: set[str]) -> Letters:
         """Wait until every group has acknowledged everything, answers have come, and the worker has buried what is bad."""
@@ -224,10 +232,10 @@ class StreamFuzz:
         """Say which groups have not read everything, or not acknowledged it."""
         found: list[str] = []
         for stream in READ:
-            about: Any = await client.xinfo_stream(_key(stream))
+            about: Any = await client.xinfo_stream(self._key(stream))
             found += [
                 f"{stream} {group['name'].decode()}: {group['pending']} pending"
-                for group in await client.xinfo_groups(_key(stream))
+                for group in await client.xinfo_groups(self._key(stream))
                 if group["pending"] or group["last-delivered-id"] != about["last-generated-id"]
             ]
         return found
@@ -269,6 +277,9 @@ class StreamFuzz:
         self._wrong += await self._step(
             "reading", aftermath.readers_fail(self._server.url, self._folder, few=self._entries < THOROUGH)
         )
+        self._wrong += await self._step(
+            "output", aftermath.output_fails(client, self._server.url, self._folder, self._messages.logged)
+        )
         self._wrong += await self._step("tails", aftermath.tails_behind(self._crew, work))
         self._crew.look()
         self._wrong += self._crew.judge_logs()
@@ -306,7 +317,3 @@ def _asked(sent: list[Sent]) -> dict[str, tuple[Sent, Verdict]]:
         for verdict in one.verdicts.values()
         if one.stream in ("commands", "dispatch") and wants_answer(verdict)
     }
-
-
-def _key(stream: str) -> str:
-    return INBOX if stream == "inbox" else keys.key(0, stream)
