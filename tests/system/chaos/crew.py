@@ -43,9 +43,9 @@ class Member:
     frozen: bool = False
     asked_to_end: float | None = None
     drains: bool = False
-    records: Path | None = None
     expected: frozenset[int] = frozenset()
     starts: int = 0
+    said_before: int = 0
 
     @property
     def is_service(self) -> bool:
@@ -55,6 +55,7 @@ class Member:
     def start(self) -> None:
         """Start it, from the main thread."""
         with self.log.open("ab") as log:
+            self.said_before = log.tell()
             self.process = subprocess.Popen(
                 self.command,
                 env=self.environment,
@@ -81,8 +82,8 @@ class Member:
         self.signal(signal.SIGCONT)
 
     def has_begun(self) -> bool:
-        """Say whether a worker has written down that it lives: from then on it knows what SIGTERM means."""
-        return bool(self.records and self.process and (self.records / f"{self.name}-{self.process.pid}.jsonl").exists())
+        """Say whether a real worker has said that it has started: from then on it knows what SIGTERM means."""
+        return b" started!" in self.log.read_bytes()[self.said_before :]
 
     def ready(self) -> bool:
         """Ask its readiness."""
@@ -166,7 +167,7 @@ class Crew:
         )
         log = self.folder / f"{name}.log"
         member = Member(name, command, environment, log, failpoint=failpoint, points=WORKER_POINTS)
-        member.drains, member.records, member.expected = True, records, AT_REDIS
+        member.drains, member.expected = True, AT_REDIS
         self.members.append(member)
         self.members[-1].start()
 

@@ -189,11 +189,6 @@ class Faults:
         gentle = [member for member in self._crew.workers if member.drains]
         member = self._chance.choice(gentle)
         if not member.frozen and member.asked_to_end is None and member.has_begun():
-            # It listens to signals a moment after it has written that; another fault may end it meanwhile.
-            process = member.process
-            await asyncio.sleep(0.5)
-            if member.process is not process or member.frozen:
-                return
             member.asked_to_end = asyncio.get_running_loop().time()
             member.signal(signal.SIGTERM)
 
