@@ -464,3 +464,13 @@ async def test_a_caller_is_told_of_a_number_that_other_readers_cannot_even_parse
 
     (reply,) = await client.lrange(keys.key(0, "reply", "c1"), 0, -1)
     assert b"concurrency_limit" in reply
+
+
+async def test_a_caller_is_told_of_a_depth_that_other_readers_do_not_follow(client: Redis) -> None:
+    body = b'{"type":%b%b,"id":"c1"}' % (b"[" * 300, b"]" * 300)
+    entry = await add(client, streams.COMMANDS, {"__data__": body})
+
+    await deliver(client, Subscription(streams.COMMANDS, "g", [Route(CreatePool, Recorder())]), [entry])
+
+    (reply,) = await client.lrange(keys.key(0, "reply", "c1"), 0, -1)
+    assert b"unknown type" in reply

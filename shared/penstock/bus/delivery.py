@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+import orjson
 import structlog
 from prometheus_client import Counter
 from pydantic_core import from_json
@@ -181,16 +182,21 @@ async def deliver_each(client: Redis, subscription: Subscription, entries: Itera
 
 async def _refuse(client: Redis, entry: Entry, reason: str) -> None:
     """Tell the caller of a malformed command, where it said who it is."""
-    try:
-        body = entry.fields[DATA_FIELD.encode()]
-        # Read as messages are: what it is refused for may be a number that stricter readers do not take.
-        command_id = from_json(body)["id"] if len(body) <= MAX_MESSAGE_BYTES else None
-    except (ValueError, KeyError, TypeError):
-        return
+    command_id = _command_id(entry.fields.get(DATA_FIELD.encode(), b""))
     if isinstance(command_id, str) and COMMAND_ID.fullmatch(command_id):
         await answer(
             client, entry.partition, Reply(id=command_id, ok=False, error=ReplyError(code="invalid", message=reason))
         )
+
+
+def _command_id(body: bytes) -> Any:
+    # What it is refused for may be a number that one of them does not take, or a depth that the other does not.
+    for read in (from_json, orjson.loads):
+        try:
+            return read(body)["id"] if len(body) <= MAX_MESSAGE_BYTES else None
+        except (ValueError, KeyError, TypeError):
+            continue
+    return None
 
 
 async def answer(client: Redis, partition: int, reply: Reply) -> None:
