@@ -156,7 +156,7 @@ async def _left_behind(client: Redis, load: Load, processes: Processes, end: Cou
         "accepted runs that have not been counted": _these(abs(load.accepted - tally.finished)),
         "runs of schedules that have not ended": _these(abs(tally.others_born - tally.others_ended)),
         "runs in flight, keys of runs that wait": _these(sum(held) + waiting),
-        "runs kept beyond the history of their pools": _these(abs(end["run"] - await _remembered(client) - kept)),
+        "runs kept beyond the history of their pools": _these(abs(await _whole(client) - kept)),
         "logs kept without their run": _these(max(0, end["logs"] - end["run"])),
         "keys of no family": [name for name in end if name not in keys.FAMILIES and name != keys.PARTITIONS_KEY],
         "dead letters": _these(await client.xlen(keys.key(0, DEAD.name))),
@@ -165,12 +165,12 @@ async def _left_behind(client: Redis, load: Load, processes: Processes, end: Cou
     }
 
 
-async def _remembered(client: Redis) -> int:
-    """Count the runs of which nothing is kept but, for a minute, that they were there."""
+async def _whole(client: Redis) -> int:
+    """Count the runs of which more is kept than, for a minute, that they were there."""
     names = [name async for name in client.scan_iter(match=keys.key(0, "run", "*"), count=2000)]
     pipe = client.pipeline(transaction=False)
     for name in names:
-        pipe.hexists(name, "gone")
+        pipe.hexists(name, "name")
     return sum(await pipe.execute())
 
 
