@@ -71,7 +71,7 @@ def _all() -> list[Mutation]:
     return [
         # A report counts only from whom the run was given, for this claim.
         of(FORGERIES, "fence", "the fence of reports: token, epoch and worker", report,
-           "run.token == ARGV[index + 1] and run.epoch == ARGV[index + 2] and run.worker == worker then", "true then", 2),
+           "run.token == ARGV[index + 1] and run.epoch == ARGV[index + 2] and run.worker == worker then", "run.worker then", 2),
         of(FORGERIES, "fence-token", "the token of a report", report, "run.token == ARGV[index + 1] and ", "", 2),
         of(FORGERIES, "fence-epoch", "the epoch of a report", report, "run.epoch == ARGV[index + 2] and ", "", 2),
         of(FORGERIES, "fence-worker", "the worker of a report", report,
