@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
-import time
 import urllib.request
 from typing import IO, TYPE_CHECKING, Any
 
@@ -153,22 +153,24 @@ async def test_a_whole_life_at_the_lowest_level_of_logging_shows_no_password(
 
 @pytest.mark.system
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_service_that_is_not_let_in_does_not_say_with_what_it_tried(
+async def test_a_service_that_is_not_let_in_does_not_say_with_what_it_tried(
     service: str, guarded: GuardedRedis, tmp_path: Path
 ) -> None:
     wrong = f"redis://{ADMIN}:wrong-{MARK}@127.0.0.1:{guarded.port}/0"
     command = [sys.executable, "-m", f"services.{service}"]
+
+    async def told() -> bool:
+        return "does not let us in" in (tmp_path / "log").read_text()
+
     with (tmp_path / "log").open("wb") as log:
         variables = environment(wrong, tmp_path, PENSTOCK_HEALTH_PORT="-1")
-        process = subprocess.Popen(command, env=variables, stdout=log, stderr=log)
+        process = await asyncio.create_subprocess_exec(*command, env=variables, stdout=log, stderr=log)
         try:
-            end = time.monotonic() + 60
-            while "does not let us in" not in (tmp_path / "log").read_text() and time.monotonic() < end:
-                time.sleep(0.1)
-            assert process.poll() is None, "it goes on trying"
+            await wait_until(told, what="the service to say that it is not let in", timeout=60)
+            assert process.returncode is None, "it goes on trying"
         finally:
             process.terminate()
-            process.wait(20)
+            await asyncio.wait_for(process.wait(), 20)
     text = (tmp_path / "log").read_text()
     assert "does not let us in" in text
     assert MARK not in text
