@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from penstock.cli.errors import say
 from penstock.cli.events import describe
 from penstock.cli.following import state_line
 from penstock.cli.output import print_json, print_json_line, print_table, visible
@@ -82,7 +83,10 @@ def test_control_characters_are_shown_and_not_obeyed(capsys: pytest.CaptureFixtu
     shown = "a\\x1b]0;title\\x07\\rb\\x9b31m\\u202ecod.exe"
     assert visible(evil) == shown
     print_table("", ["Name"], [[evil]])
-    assert shown in capsys.readouterr().out
+    say(evil)
+    printed = capsys.readouterr()
+    assert shown in printed.out
+    assert printed.err == f"{shown}\n"
     told = Event(
         id="e", occurred="", event="x", resource={"prefect.resource.name": evil}, payload={"reason": evil}, seq=1
     )

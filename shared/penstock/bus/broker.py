@@ -93,8 +93,8 @@ def consumer_name(service: str) -> str:
 def create_broker(settings: Settings) -> RedisBroker:
     """Make the broker of one service.
 
-    ``apply_types`` is off: handlers get entries and validate bytes themselves, which is faster and keeps one bad element from
-    failing its batch.
+    It only reads: :func:`subscribe` hands entries on as they are. The format is for whoever would publish through it, so that no
+    envelope ever gets onto a stream.
     """
     make = _ClusterBroker if is_cluster(settings.redis_url) else _Broker
     return make(

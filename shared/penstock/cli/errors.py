@@ -19,6 +19,7 @@ from typing import Final
 
 from redis.exceptions import RedisError
 
+from penstock.cli.output import visible
 from penstock.errors import BadSettings, Refused, Unavailable
 
 OK: Final = 0
@@ -42,8 +43,8 @@ def exit_code(problem: Exception) -> int:
 
 
 def say(text: str) -> None:
-    """Print to standard error."""
-    print(text, file=sys.stderr)
+    """Print to standard error; what somebody else wrote in it is shown, and not obeyed by the terminal."""
+    print(visible(text), file=sys.stderr)
 
 
 def show(problem: Exception) -> int:

@@ -84,7 +84,7 @@ def explain(run_id: RunId, output: OutputOption = Output.TABLE) -> None:
 
 def _print_holders(reason: Obstacle) -> None:
     for one in reason.holders:
-        print(f"    {one.id}  {one.name}  {one.state}" + (f"  on '{one.worker}'" if one.worker else ""))
+        print(visible(f"    {one.id}  {one.name}  {one.state}" + (f"  on '{one.worker}'" if one.worker else "")))
     if reason.holders_total > len(reason.holders):
         print(f"    ... and {reason.holders_total - len(reason.holders)} more")
 
