@@ -10,6 +10,7 @@ import orjson
 
 from penstock import keys
 from penstock.client.records import queue_id_of
+from penstock.contracts.replies import Reply
 from penstock.contracts.runs import (
     ReportRuns,
     RunReport,
@@ -23,11 +24,12 @@ from penstock.contracts.workers import AnnounceWorker, LoseWorker
 from tests.support import read_events
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from redis.asyncio import Redis
 
     from penstock.contracts.runs import CatchUp
+    from services.dispatcher.answers import Submitted
     from services.dispatcher.store import DispatchStore
     from tests.definitions import DefinedPool
 
@@ -49,6 +51,11 @@ def one_run(queue: str = "default", due_ms: int | None = None, **fields: Any) ->
     return SubmittedRun(id=new_run_id(0), queue=queue, scheduled_time=when, **given)
 
 
+def words(answers: Iterable[Submitted]) -> list[str | list[str]]:
+    """What became of submissions: of each in one word, or in one word a run."""
+    return [answer.words for answer in answers]
+
+
 async def submit(
     store: DispatchStore,
     pool: str,
@@ -60,8 +67,14 @@ async def submit(
     """Submit runs and answer their ids."""
     runs = [one_run(queue, due_ms, **{"name": f"run-{number}", **fields}) for number in range(count)]
     answers, _ = await store.submit_runs(0, [SubmitRuns(pool=pool, runs=runs)])
-    assert answers == [["accepted"] * count], answers
+    assert words(answers) == [["accepted"] * count], answers
     return [run.id for run in runs]
+
+
+async def answered(client: Redis, command_id: str) -> list[Reply]:
+    """What is left for the caller of a command."""
+    found: Any = await client.lrange(keys.key(0, "reply", command_id), 0, -1)
+    return [Reply.model_validate_json(one) for one in found]
 
 
 async def announce(

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from penstock.bus.dead_letters import DeadLetter
+    from penstock.contracts.base import Command
     from penstock.contracts.pools import QueueGone
     from penstock.contracts.runs import ReportRuns, SubmitRuns, SubmittedRun
+    from penstock.contracts.workers import AnnounceWorker, LoseWorker
     from penstock.lua import Value
+
+
+def command(message: Command) -> dict[str, Any]:
+    """What every script takes that answers a command."""
+    return {"command_id": message.id, "deadline": message.deadline}
+
+
+def life(message: AnnounceWorker | LoseWorker) -> dict[str, Any]:
+    """Which life of a worker is meant, and how much of it its sender knew."""
+    return {
+        "pool": message.pool,
+        "pool_id": message.pool_id,
+        "worker": message.worker,
+        "boot_id": message.boot_id,
+        "seq": message.seq,
+    }
 
 
 def submitted(message: SubmitRuns) -> Iterable[Value]:
@@ -20,6 +39,19 @@ def submitted(message: SubmitRuns) -> Iterable[Value]:
         due = "" if run.scheduled_time is None else round(run.scheduled_time.timestamp() * 1000)
         yield from (run.id, run.name, run.queue, due, run.spec.model_dump_json(exclude_defaults=True))
         yield from (run.deployment, _scheduled_by(run), run.idempotency_key, _retries(run))
+
+
+def malformed(letters: Iterable[DeadLetter]) -> bytes:
+    """Spell elements of a submission that were no runs, for its answer."""
+    rows = (
+        {
+            "run": str(letter.element.get("id") or "") if isinstance(letter.element, dict) else "",
+            "code": "invalid",
+            "message": letter.reason,
+        }
+        for letter in letters
+    )
+    return orjson.dumps(list(rows))[1:-1]
 
 
 def _scheduled_by(run: SubmittedRun) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from penstock.bus.delivery import answer
 from penstock.contracts.queues import CreateQueue
-from penstock.contracts.replies import Reply, ReplyError
+from penstock.contracts.replies import Reply
 from penstock.errors import Refused
+from services.dispatcher import arguments
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from penstock.contracts.pools import PoolChanged, PoolDeleted, QueueDeleted
     from penstock.contracts.runs import CancelRuns, ClaimRuns, DeleteRuns, ReportRuns, SubmitRuns
     from penstock.contracts.workers import AnnounceWorker, DrainWorker, LoseWorker
-    from services.dispatcher.answers import Claimed
+    from services.dispatcher.answers import Claimed, Submitted
     from services.dispatcher.due import DueClock
     from services.dispatcher.store import DispatchStore
 
@@ -52,86 +54,47 @@ class DispatchHandlers:
         self._create_queue = create_queue
 
     async def submit_runs(self, batch: list[Delivery[SubmitRuns]]) -> Sequence[DeadLetter]:
-        """Accept runs; create queues that are missing; answer each submission; bury what cannot be accepted."""
+        """Accept runs; create queues that are missing; bury what cannot be accepted."""
         partition = batch[0].partition
-        answers, claimed = await self._store.submit_runs(partition, [delivery.message for delivery in batch])
+        malformed = [arguments.malformed(delivery.bad) for delivery in batch]
+        settled, claimed = await self._store.submit_runs(
+            partition, [delivery.message for delivery in batch], malformed=malformed, final=False
+        )
         self._note(partition, claimed)
         letters: list[DeadLetter] = []
-        for delivery, words in zip(batch, answers, strict=True):
-            settled = words
-            if "unknown_queue" in words:
-                missing = {
-                    run.queue for run, word in zip(delivery.message.runs, words, strict=True) if word == "unknown_queue"
-                }
-                settled = await self._with_queues(partition, delivery.message, missing)
-            letters.extend(await self._answer_submission(delivery, settled))
+        for delivery, submitted in zip(batch, settled, strict=True):
+            last = submitted
+            if "unknown_queue" in submitted.words:
+                last = await self._with_queues(delivery, submitted.words)
+            letters.extend(_buried(delivery, last))
         return letters
 
-    async def _with_queues(self, partition: int, message: SubmitRuns, missing: set[str]) -> str | list[str]:
+    async def _with_queues(self, delivery: Delivery[SubmitRuns], words: str | list[str]) -> Submitted:
         """Create the missing queues, then submit again; runs accepted before are known by now."""
+        message, partition = delivery.message, delivery.partition
+        missing = {run.queue for run, word in zip(message.runs, words, strict=True) if word == "unknown_queue"}
         for queue in sorted(missing):
             try:
                 await self._create_queue(partition, CreateQueue(pool=message.pool, queue=queue, if_missing=True))
             except Refused as refused:
                 log.warning("queue not created", pool=message.pool, queue=queue, reason=str(refused))
-        answers, claimed = await self._store.submit_runs(partition, [message])
+        settled, claimed = await self._store.submit_runs(
+            partition, [message], malformed=[arguments.malformed(delivery.bad)]
+        )
         self._note(partition, claimed)
-        return answers[0]
-
-    async def _answer_submission(self, delivery: Delivery[SubmitRuns], words: str | list[str]) -> Sequence[DeadLetter]:
-        message = delivery.message
-        if words == "unknown_pool":
-            reason = f"work pool '{message.pool}' does not exist"
-            await self._refuse(delivery, "not_found", reason, f"penstock work-pool create '{message.pool}'")
-            return [delivery.dead(reason)]
-        if words == "expired":
-            await self._refuse(delivery, "expired", "the submission's deadline had passed before it was read", "")
-            return []
-        answered = list(zip(message.runs, words, strict=True))
-        same = {run.id: word.split()[1] for run, word in answered if word.startswith("same ")}
-        accepted = [run.id for run, word in answered if word in ("accepted", "known") or same.get(run.id) == run.id]
-        refused = [
-            {"run": run.id, **_refusal(run.queue, word, delivery.partition)}
-            for run, word in answered
-            if word in ("unknown_queue", "foreign", "stale")
-        ]
-        malformed = [_malformed(letter) for letter in delivery.bad]
-        log.info("submitted", pool=message.pool, accepted=len(accepted), refused=len(refused) + len(malformed))
-        result = {
-            "accepted": accepted,
-            "refused": [*refused, *malformed],
-            "same": {sent: first for sent, first in same.items() if sent != first},
-        }
-        await answer(self._client, delivery.partition, Reply(id=message.id, ok=True, result=result))
-        # Nothing is wrong with a stale one: its schedule was changed a moment ago.
-        return [delivery.dead(row["message"])._replace(element=row) for row in refused if row["code"] != "stale"]
+        return settled[0]
 
     async def cancel_runs(self, batch: list[Delivery[CancelRuns]]) -> None:
-        """Cancel runs, and say what became of each."""
+        """Cancel runs."""
         for delivery in batch:
-            message = delivery.message
-            words, claimed = await self._store.cancel_runs(delivery.partition, message)
+            words, claimed = await self._store.cancel_runs(delivery.partition, delivery.message)
             self._note(delivery.partition, claimed)
-            answered = list(zip(message.runs, words, strict=True))
-            result: dict[str, list[Any]] = {
-                word: [run for run, answer_ in answered if answer_ == word]
-                for word in ("cancelled", "cancelling", "unknown")
-            }
-            result["ended"] = [{"run": run, "state": word} for run, word in answered if word not in result]
-            log.info("cancel", force=message.force, **{word: len(runs) for word, runs in result.items()})
-            await answer(self._client, delivery.partition, Reply(id=message.id, ok=True, result=result))
+            log.info("cancel", force=delivery.message.force, **_counts(words))
 
     async def delete_runs(self, batch: list[Delivery[DeleteRuns]]) -> None:
-        """Forget finished runs, and say what became of each."""
+        """Forget finished runs."""
         for delivery in batch:
-            message = delivery.message
-            words = await self._store.delete_runs(delivery.partition, message)
-            result = {
-                word: [run for run, answer_ in zip(message.runs, words, strict=True) if answer_ == word]
-                for word in ("deleted", "unfinished", "unknown")
-            }
-            log.info("delete", **{word: len(runs) for word, runs in result.items()})
-            await answer(self._client, delivery.partition, Reply(id=message.id, ok=True, result=result))
+            log.info("delete", **_counts(await self._store.delete_runs(delivery.partition, delivery.message)))
 
     async def report_runs(self, batch: list[Delivery[ReportRuns]]) -> None:
         """Apply what workers say of their runs."""
@@ -233,24 +196,18 @@ class DispatchHandlers:
             if claim.next_due_ms is not None:
                 self._clock.expect(partition, claim.next_due_ms)
 
-    async def _refuse(self, delivery: Delivery[SubmitRuns], code: str, message: str, hint: str) -> None:
-        error = ReplyError(code=code, message=message, hint=hint)
-        await answer(self._client, delivery.partition, Reply(id=delivery.message.id, ok=False, error=error))
+
+def _buried(delivery: Delivery[SubmitRuns], submitted: Submitted) -> list[DeadLetter]:
+    """Log what became of a submission, and say what of it cannot be accepted."""
+    pool, words = delivery.message.pool, submitted.words
+    if isinstance(words, str):
+        log.info("submission refused", pool=pool, reason=words)
+        return [delivery.dead(f"work pool '{pool}' does not exist")] if words == "unknown_pool" else []
+    refused = submitted.refused
+    log.info("submitted", pool=pool, runs=len(words) - len(refused), refused=len(refused) + len(delivery.bad))
+    # Nothing is wrong with a stale one: its schedule was changed a moment ago.
+    return [delivery.dead(row["message"])._replace(element=row) for row in refused if row["code"] != "stale"]
 
 
-def _refusal(queue: str, word: str, partition: int) -> dict[str, str]:
-    """Say why one run of a submission was not accepted."""
-    if word == "unknown_queue":
-        return {"code": "not_found", "message": f"work queue '{queue}' does not exist"}
-    if word == "stale":
-        return {"code": "stale", "message": "its deployment has changed since the schedule was read"}
-    return {
-        "code": "invalid",
-        "message": f"the id must end in {partition:04x}, the partition of its pool in hexadecimal digits",
-    }
-
-
-def _malformed(letter: DeadLetter) -> dict[str, str]:
-    """Spell an element of a submission that was no run."""
-    run = letter.element.get("id") if isinstance(letter.element, dict) else None
-    return {"run": str(run or ""), "code": "invalid", "message": letter.reason}
+def _counts(words: str | list[str]) -> dict[str, int]:
+    return dict(Counter([words] if isinstance(words, str) else words))

@@ -10,7 +10,7 @@ from prometheus_client import Counter
 from penstock import keys, lua
 from penstock.bus.connection import redis_now_ms
 from services.dispatcher import arguments, bounds
-from services.dispatcher.answers import claimed_of, words_of
+from services.dispatcher.answers import claimed_of, submitted_of, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from penstock.contracts.pools import PoolDeleted, QueueDeleted, QueueGone
     from penstock.contracts.runs import CancelRuns, DeleteRuns, ReportRuns, SubmitRuns
     from penstock.contracts.workers import AnnounceWorker, DrainWorker, LoseWorker
-    from services.dispatcher.answers import Claimed
+    from services.dispatcher.answers import Claimed, Submitted
     from services.dispatcher.settings import DispatcherSettings
 
 SUBMIT_RUNS = lua.load("services.dispatcher", "submit_runs")
@@ -64,26 +64,39 @@ class DispatchStore:
         self._patience_ms = settings.dispatcher_cancel_deadline_seconds * 1000
 
     async def submit_runs(
-        self, partition: int, messages: Sequence[SubmitRuns]
-    ) -> tuple[list[str | list[str]], list[Claimed]]:
-        """Put runs into their queues and hand out what can start at once, in one round trip.
+        self,
+        partition: int,
+        messages: Sequence[SubmitRuns],
+        *,
+        malformed: Sequence[bytes] = (),
+        final: bool = True,
+    ) -> tuple[list[Submitted], list[Claimed]]:
+        """Put runs into their queues, answer, and hand out what can start at once, in one round trip.
+
+        Args:
+            partition: of the pools.
+            messages: each is carried out and answered as one.
+            malformed: for each message what its answer says besides (arguments.malformed).
+            final: refuse runs whose queue does not exist; without it a message with such a run is not answered yet.
 
         Returns:
-            For each message 'unknown_pool', 'expired' or one answer per run (rules.submission; 'same <id>' names the run that has
-            the idempotency key); and what was claimed.
+            For each message what became of it: 'unknown_pool', 'expired' or a word for each run (rules.submission; 'same <id>'
+            names the run that has the idempotency key); and what was claimed.
         """
         calls = [
             SUBMIT_RUNS.bind(
                 partition,
                 pool=message.pool,
-                deadline=message.deadline,
+                final=final,
+                malformed=rows,
                 home=partition,
                 rest=arguments.submitted(message),
+                **arguments.command(message),
             )
-            for message in messages
+            for message, rows in zip(messages, malformed or [b""] * len(messages), strict=True)
         ]
         answers, claimed = await self._then_claim(partition, calls, {message.pool for message in messages})
-        return [words_of(answer) for answer in answers], claimed
+        return [submitted_of(answer) for answer in answers], claimed
 
     async def report_runs(
         self, partition: int, messages: Sequence[ReportRuns]
@@ -112,14 +125,10 @@ class DispatchStore:
         """Take over what a worker is, and give it work at once."""
         call = ANNOUNCE_WORKER.bind(
             partition,
-            pool=message.pool,
-            pool_id=message.pool_id,
-            worker=message.worker,
-            boot_id=message.boot_id,
-            seq=message.seq,
             slots_now=message.slots,
             prefetch_ms=message.prefetch_ms,
             rest=message.queues,
+            **arguments.life(message),
             **self._history,
         )
         answers, claimed = await self._then_claim(partition, [call], {message.pool})
@@ -131,25 +140,15 @@ class DispatchStore:
         await DRAIN_WORKER(
             self._client,
             partition,
-            command_id=message.id,
-            deadline=message.deadline,
             pool=message.pool,
             worker=message.worker,
             patience=None if seconds is None else round(seconds * 1000),
+            **arguments.command(message),
         )
 
     async def lose_worker(self, partition: int, message: LoseWorker) -> tuple[int, list[Claimed]]:
         """Take back what a lost worker holds, and give it to others at once."""
-        call = LOSE_WORKER.bind(
-            partition,
-            pool=message.pool,
-            pool_id=message.pool_id,
-            worker=message.worker,
-            boot_id=message.boot_id,
-            seq=message.seq,
-            reason=message.reason,
-            **self._history,
-        )
+        call = LOSE_WORKER.bind(partition, reason=message.reason, **arguments.life(message), **self._history)
         answers, claimed = await self._then_claim(partition, [call], {message.pool})
         return int(answers[0]), claimed
 
@@ -164,23 +163,25 @@ class DispatchStore:
         due = [name.decode() for name, at in rows if at <= now_ms]
         return due, min((int(at) for _, at in rows if at > now_ms), default=None), now_ms
 
-    async def cancel_runs(self, partition: int, message: CancelRuns) -> tuple[list[str], list[Claimed]]:
-        """Cancel runs, and give the slots to others that are free at once.
+    async def cancel_runs(self, partition: int, message: CancelRuns) -> tuple[str | list[str], list[Claimed]]:
+        """Cancel runs, answer, and give the slots to others that are free at once.
 
         Returns:
-            For each run 'cancelled', 'cancelling', 'unknown' or the state in which it had ended; and what was claimed.
+            'expired', or for each run 'cancelled', 'cancelling', 'unknown' or the state in which it had ended; and what was
+            claimed.
         """
-        answers, pools = await CANCEL_RUNS(
+        answer = await CANCEL_RUNS(
             self._client,
             partition,
             message=message.message or "Cancelled on request",
             force=message.force,
             patience=self._patience_ms,
             rest=message.runs,
+            **arguments.command(message),
             **self._history,
         )
-        claimed = await self.claim_runs(partition, (name.decode() for name in pools))
-        return [word.decode() for word in answers], claimed
+        words, pools = (answer, []) if isinstance(answer, bytes) else answer
+        return words_of(words), await self.claim_runs(partition, (name.decode() for name in pools))
 
     async def expire_cancelling(self, partition: int) -> list[Claimed]:
         """Call CANCELLED what no worker has ended in time."""
@@ -198,10 +199,10 @@ class DispatchStore:
             told, everybody = told + int(count), False
         return told
 
-    async def delete_runs(self, partition: int, message: DeleteRuns) -> list[str]:
-        """Forget finished runs; answers 'deleted', 'unfinished' or 'unknown' for each."""
-        answers = await DELETE_RUNS(self._client, partition, rest=message.runs)
-        return [word.decode() for word in answers]
+    async def delete_runs(self, partition: int, message: DeleteRuns) -> str | list[str]:
+        """Forget finished runs and answer: 'expired', or 'deleted', 'unfinished' or 'unknown' for each."""
+        answer = await DELETE_RUNS(self._client, partition, rest=message.runs, **arguments.command(message))
+        return words_of(answer)
 
     async def void_runs(self, partition: int, deployment_id: str, reason: str) -> int:
         """Remove future runs that a deployment's schedules would not make any more, handed out ahead of their time or not."""

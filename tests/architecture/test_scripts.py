@@ -125,11 +125,27 @@ def literal_keys(module: Path, name: str) -> set[str]:
     raise AssertionError(f"{named(module)}: {name} is no dictionary written out")
 
 
+def returned_keys(module: Path, call: ast.Call) -> set[str]:
+    """Keys of the dictionary that ``other.function(...)`` of a module beside this one returns."""
+    other, _, name = ast.unparse(call.func).rpartition(".")
+    for function in ast.walk(tree(module.with_name(f"{other}.py"))):
+        if (
+            isinstance(function, ast.FunctionDef)
+            and function.name == name
+            and isinstance(function.body[-1], ast.Return)
+        ):
+            assert isinstance(function.body[-1].value, ast.Dict), f"{other}.{name} returns no dictionary written out"
+            return {ast.literal_eval(key) for key in function.body[-1].value.keys if key}
+    raise AssertionError(f"{named(module)}: there is no {other}.{name}")
+
+
 def keywords(module: Path, call: ast.Call) -> set[str]:
     written_out = {keyword.arg for keyword in call.keywords if keyword.arg}
-    handed_on = [ast.unparse(keyword.value) for keyword in call.keywords if keyword.arg is None]
+    handed_on = [keyword.value for keyword in call.keywords if keyword.arg is None]
+    made = [returned_keys(module, value) for value in handed_on if isinstance(value, ast.Call)]
     from_outside = {"arguments"}  # of the function around it: its callers are looked at
-    return written_out.union(*(literal_keys(module, name) for name in handed_on if name not in from_outside))
+    names = {ast.unparse(value) for value in handed_on if not isinstance(value, ast.Call)} - from_outside
+    return written_out.union(*made, *(literal_keys(module, name) for name in names))
 
 
 def is_call_of(call: ast.Call, name: str) -> bool:

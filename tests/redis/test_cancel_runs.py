@@ -11,7 +11,7 @@ from services.dispatcher.rules import cancelled
 from services.dispatcher.settings import DispatcherSettings
 from services.dispatcher.store import CANCEL_RUNS
 from tests.definitions import define_deployment, define_pool
-from tests.dispatching import announce, assigned, in_flight, lose, places, report, state_of, submit, told
+from tests.dispatching import announce, answered, assigned, in_flight, lose, places, report, state_of, submit, told
 from tests.support import read_events, read_messages
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ STATES = ["SCHEDULED", "PENDING", "RUNNING", "CANCELLING", "COMPLETED", "FAILED"
 
 async def cancel(store: DispatchStore, *run_ids: str, force: bool = False, message: str = "") -> list[str]:
     words, _ = await store.cancel_runs(0, CancelRuns(runs=list(run_ids), force=force, message=message))
+    assert isinstance(words, list)
     return words
 
 
@@ -215,7 +216,8 @@ async def test_if_its_dispatcher_dies_right_after_a_forced_cancel_the_due_clock_
     await announce(store, pool, slots=1)
     first, _ = await submit(store, "etl", count=2)
 
-    await CANCEL_RUNS(client, 0, message="", force=True, patience=1, retention=60, kept=10, rest=[first])
+    command: dict[str, Any] = {"command_id": "", "deadline": None, "message": "", "force": True, "patience": 1}
+    await CANCEL_RUNS(client, 0, retention=60, kept=10, rest=[first], **command)
 
     assert (await store.due_pools(0))[0] == ["etl"]
 
@@ -270,3 +272,36 @@ async def test_a_worker_that_is_forgotten_gets_no_inbox_at_all(client: Redis, st
     assert await cancel(store, run_id) == ["cancelling"]
 
     assert await client.exists(keys.key(0, "inbox", "etl/w1")) == 0
+
+
+async def test_the_answer_is_given_with_the_cancellation(client: Redis, store: DispatchStore) -> None:
+    pool = await define_pool(client, "etl")
+    await announce(store, pool, slots=1)
+    ended = await brought_to(client, store, "FAILED")
+    (held, waiting), unknown = await submit(store, "etl", count=2), new_run_id(0)
+
+    await store.cancel_runs(0, CancelRuns(id="c1", runs=[waiting, held, ended, unknown]))
+
+    (reply,) = await answered(client, "c1")
+    assert (reply.ok, reply.result) == (
+        True,
+        {
+            "cancelled": [waiting],
+            "cancelling": [held],
+            "ended": [{"run": ended, "state": "FAILED"}],
+            "unknown": [unknown],
+        },
+    )
+
+
+async def test_past_its_deadline_a_cancellation_changes_nothing(client: Redis, store: DispatchStore) -> None:
+    await define_pool(client, "etl")
+    (waiting,) = await submit(store, "etl")
+    late = await redis_now_ms(client) - 1
+
+    words, _ = await store.cancel_runs(0, CancelRuns(id="c1", deadline=late, runs=[waiting]))
+
+    assert words == "expired"
+    assert await state_of(client, waiting) == "SCHEDULED"
+    (reply,) = await answered(client, "c1")
+    assert (reply.ok, reply.error and reply.error.code) == (False, "expired")

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from penstock import keys
+from penstock.bus.connection import redis_now_ms
 from penstock.contracts.runs import CancelRuns, DeleteRuns, new_run_id
 from services.dispatcher.rules import deleted
 from tests.definitions import define_pool
-from tests.dispatching import announce, assigned, report, state_of, submit
+from tests.dispatching import announce, answered, assigned, report, state_of, submit
 from tests.support import read_events
 
 if TYPE_CHECKING:
@@ -31,10 +32,10 @@ async def test_only_finished_runs_are_deleted(client: Redis, store: DispatchStor
         await report(store, "etl", (await assigned(client, "etl"))[0], state, started_ms=1)
     events = await read_events(client)
 
-    (word,) = await store.delete_runs(0, DeleteRuns(runs=[run_id]))
+    words = await store.delete_runs(0, DeleteRuns(runs=[run_id]))
 
-    assert word == deleted(state)
-    there = word == "unfinished"
+    assert words == [deleted(state)]
+    there = words == ["unfinished"]
     assert await state_of(client, run_id) == (state if there else "")
     assert await client.exists(keys.key(0, "logs", run_id)) == int(there)
     assert await client.zscore(keys.key(0, "pool_finished", pool.id), run_id) is None
@@ -52,3 +53,27 @@ async def test_a_run_that_is_not_there_is_unknown_and_deleting_twice_is_harmless
 
     assert await store.delete_runs(0, message) == ["deleted", "unknown"]
     assert await store.delete_runs(0, message) == ["unknown", "unknown"]
+
+
+async def test_the_answer_is_given_with_the_deletion(client: Redis, store: DispatchStore) -> None:
+    await define_pool(client, "etl")
+    (waiting, ended), unknown = await submit(store, "etl", count=2), new_run_id(0)
+    await store.cancel_runs(0, CancelRuns(runs=[ended]))
+
+    await store.delete_runs(0, DeleteRuns(id="c1", runs=[waiting, ended, unknown]))
+
+    (reply,) = await answered(client, "c1")
+    assert (reply.ok, reply.result) == (True, {"deleted": [ended], "unfinished": [waiting], "unknown": [unknown]})
+
+
+async def test_past_its_deadline_a_deletion_changes_nothing(client: Redis, store: DispatchStore) -> None:
+    await define_pool(client, "etl")
+    (ended,) = await submit(store, "etl")
+    await store.cancel_runs(0, CancelRuns(runs=[ended]))
+    late = await redis_now_ms(client) - 1
+
+    assert await store.delete_runs(0, DeleteRuns(id="c1", deadline=late, runs=[ended])) == "expired"
+
+    assert await state_of(client, ended) == "CANCELLED"
+    (reply,) = await answered(client, "c1")
+    assert (reply.ok, reply.error and reply.error.code) == (False, "expired")

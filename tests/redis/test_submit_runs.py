@@ -10,11 +10,12 @@ from penstock.bus.connection import redis_now_ms
 from penstock.client.run_store import RunStore
 from penstock.contracts.deployments import flow_id
 from penstock.contracts.runs import REMEMBERED_SECONDS, RunSpec, SubmitRuns, SubmittedRun, new_run_id
+from penstock.streams import REPLY_EXPIRE_SECONDS
 from services.dispatcher.rules import submission
 from services.dispatcher.settings import DispatcherSettings
 from services.dispatcher.store import DispatchStore
 from tests.definitions import define_deployment, define_pool
-from tests.dispatching import announce, assigned, by_schedule, one_run, report, state_of, submit
+from tests.dispatching import announce, answered, assigned, by_schedule, one_run, report, state_of, submit, words
 from tests.support import read_events
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ async def test_a_run_sent_twice_is_accepted_once(client: Redis, store: DispatchS
 
     again, _ = await store.submit_runs(0, [message])
 
-    assert (first, again) == ([["accepted"]], [["known"]])
+    assert (words(first), words(again)) == ([["accepted"]], [["known"]])
     assert len(await read_events(client)) == 1
 
 
@@ -100,7 +101,7 @@ async def test_a_run_sent_again_after_it_was_claimed_is_not_run_twice(client: Re
 async def test_an_unknown_pool_accepts_nothing(client: Redis, store: DispatchStore) -> None:
     answers, _ = await store.submit_runs(0, [SubmitRuns(pool="nowhere", runs=[one()])])
 
-    assert answers == ["unknown_pool"]
+    assert words(answers) == ["unknown_pool"]
     assert await client.keys("*run:*") == []
 
 
@@ -109,7 +110,7 @@ async def test_an_unknown_queue_refuses_its_run_and_only_that(client: Redis, sto
 
     answers, _ = await store.submit_runs(0, [SubmitRuns(pool="etl", runs=[one("nowhere"), one()])])
 
-    assert answers == [["unknown_queue", "accepted"]]
+    assert words(answers) == [["unknown_queue", "accepted"]]
 
 
 async def test_past_its_deadline_a_submission_changes_nothing(client: Redis, store: DispatchStore) -> None:
@@ -118,7 +119,7 @@ async def test_past_its_deadline_a_submission_changes_nothing(client: Redis, sto
 
     answers, _ = await store.submit_runs(0, [SubmitRuns(pool="etl", deadline=late, runs=[one()])])
 
-    assert answers == ["expired"]
+    assert words(answers) == ["expired"]
     assert await read_events(client) == []
 
 
@@ -156,7 +157,7 @@ async def test_a_run_whose_id_names_another_partition_is_not_accepted_for_nobody
 
     answers, _ = await store.submit_runs(0, [SubmitRuns(pool="etl", runs=[foreign, one()])])
 
-    assert answers == [["foreign", "accepted"]]
+    assert words(answers) == [["foreign", "accepted"]]
     assert await client.exists(keys.key(0, "run", foreign.id)) == 0
 
 
@@ -169,7 +170,7 @@ async def test_the_same_idempotency_key_makes_one_run_and_names_it(client: Redis
 
     answers, _ = await store.submit_runs(0, [SubmitRuns(pool="etl", runs=[first, again, elsewhere, nobodys])])
 
-    assert answers == [["accepted", f"same {first.id}", "accepted", "accepted"]]
+    assert words(answers) == [["accepted", f"same {first.id}", "accepted", "accepted"]]
     assert await state_of(client, again.id) == ""
     assert len(await read_events(client)) == 3
 
@@ -187,7 +188,7 @@ async def test_a_key_outlives_its_run_by_a_week_so_that_a_late_submission_is_no_
     await client.delete(keys.key(0, "run", run.id))
 
     answers, _ = await store.submit_runs(0, [SubmitRuns(pool="etl", runs=[run])])
-    assert answers == [[f"same {run.id}"]]
+    assert words(answers) == [[f"same {run.id}"]]
 
 
 async def test_a_scheduled_run_of_another_revision_is_refused_as_stale(client: Redis, store: DispatchStore) -> None:
@@ -201,7 +202,7 @@ async def test_a_scheduled_run_of_another_revision_is_refused_as_stale(client: R
 
     answers, _ = await store.submit_runs(0, [SubmitRuns(pool="etl", runs=runs)])
 
-    assert answers == [["stale", "accepted", "stale"]]
+    assert words(answers) == [["stale", "accepted", "stale"]]
 
 
 async def test_events_of_a_deployments_run_are_related_to_flow_deployment_queue_and_pool(
@@ -260,7 +261,7 @@ async def test_the_script_answers_exactly_what_the_rule_says(
         stale=stale,
         key_taken=key_taken,
     )
-    assert answers[0][0].split()[0] == expected
+    assert answers[0].words[0].split()[0] == expected
 
 
 async def test_a_submission_delivered_again_makes_no_run_anew_whose_record_made_room_for_later_ones(
@@ -281,8 +282,82 @@ async def test_a_submission_delivered_again_makes_no_run_anew_whose_record_made_
 
     answers, claimed = await store.submit_runs(0, [first])
 
-    assert answers == [["known"]]
+    assert words(answers) == [["known"]]
     assert sum(claim.runs for claim in claimed) == 0
     assert await client.xlen(keys.key(0, "events")) == events
     assert 0 < await client.ttl(name) <= REMEMBERED_SECONDS
     assert await RunStore(client, 1).read_runs([first.runs[0].id]) == []
+
+
+async def test_the_answer_is_given_with_the_acceptance_so_that_none_is_there_of_runs_that_are_not(
+    client: Redis, store: DispatchStore
+) -> None:
+    """A dispatcher that dies in between, or whose Redis forgets in between, would otherwise answer later, or never."""
+    await define_pool(client, "etl")
+    deployment = await define_deployment(client, revision=2)
+    runs = [one(), one_run(idempotency_key="k"), one_run(idempotency_key="k")]
+    foreign, stale = (
+        one().model_copy(update={"id": new_run_id(7)}),
+        one_run(deployment=deployment, scheduled_by=by_schedule(1)),
+    )
+    nowhere = one('größer "als"')
+    message = SubmitRuns(id="c1", pool="etl", runs=[*runs, foreign, stale, nowhere])
+
+    await store.submit_runs(0, [message], malformed=[b'{"run":"x","code":"invalid","message":"no run"}'])
+
+    (reply,) = await answered(client, "c1")
+    assert reply.ok
+    assert reply.result == {
+        "accepted": [runs[0].id, runs[1].id],
+        "refused": [
+            {
+                "run": foreign.id,
+                "code": "invalid",
+                "message": "the id must end in 0000, the partition of its pool in hexadecimal digits",
+            },
+            {"run": stale.id, "code": "stale", "message": "its deployment has changed since the schedule was read"},
+            {"run": nowhere.id, "code": "not_found", "message": "work queue 'größer \"als\"' does not exist"},
+            {"run": "x", "code": "invalid", "message": "no run"},
+        ],
+        "same": {runs[2].id: runs[1].id},
+    }
+    assert 0 < await client.ttl(keys.key(0, "reply", "c1")) <= REPLY_EXPIRE_SECONDS
+
+
+async def test_a_submission_delivered_again_is_answered_again_with_the_same(
+    client: Redis, store: DispatchStore
+) -> None:
+    await define_pool(client, "etl")
+    message = SubmitRuns(id="c1", pool="etl", runs=[one(), one_run(idempotency_key="k")])
+
+    await store.submit_runs(0, [message])
+    await store.submit_runs(0, [message])
+
+    first, second = await answered(client, "c1")
+    assert first == second
+    assert first.result["accepted"] == [run.id for run in message.runs]
+
+
+async def test_a_submission_is_not_answered_while_one_of_its_queues_is_to_be_made(
+    client: Redis, store: DispatchStore
+) -> None:
+    await define_pool(client, "etl")
+    message = SubmitRuns(id="c1", pool="etl", runs=[one(), one("nowhere")])
+
+    answers, _ = await store.submit_runs(0, [message], final=False)
+
+    assert words(answers) == [["accepted", "unknown_queue"]]
+    assert await answered(client, "c1") == []
+
+
+@pytest.mark.parametrize(("pool", "late", "code"), [("nowhere", 0, "not_found"), ("etl", 1, "expired")])
+async def test_a_submission_that_is_refused_as_a_whole_is_told_so(
+    client: Redis, store: DispatchStore, pool: str, late: int, code: str
+) -> None:
+    await define_pool(client, "etl")
+    deadline = await redis_now_ms(client) - 1 if late else None
+
+    await store.submit_runs(0, [SubmitRuns(id="c1", pool=pool, deadline=deadline, runs=[one()])])
+
+    (reply,) = await answered(client, "c1")
+    assert (reply.ok, reply.error and reply.error.code) == (False, code)

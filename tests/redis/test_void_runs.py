@@ -9,7 +9,7 @@ from penstock.bus.connection import redis_now_ms
 from penstock.contracts.deployments import DeploymentDeleted
 from penstock.contracts.runs import SubmitRuns
 from tests.definitions import define_deployment, define_pool
-from tests.dispatching import announce, assigned, by_schedule, one_run, places, report, state_of, submit, told
+from tests.dispatching import announce, assigned, by_schedule, one_run, places, report, state_of, submit, told, words
 from tests.support import read_events
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ async def test_a_run_removed_can_be_made_again_under_its_key(client: Redis, stor
 
     again = one_run("default", soon, deployment=deployment, scheduled_by=by_schedule(2), idempotency_key="k")
     answers, _ = await store.submit_runs(0, [SubmitRuns(pool="etl", runs=[again])])
-    assert answers == [["accepted"]]
+    assert words(answers) == [["accepted"]]
 
 
 @pytest.mark.parametrize("moved", [True, False])

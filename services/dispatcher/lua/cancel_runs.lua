@@ -1,6 +1,8 @@
 -- cancel_runs: Cancel runs: at once what waits, through its worker what is in flight.
 --
 -- KEYS      events       STREAM  the partition's events
+-- ARGV      command_id   names the command and its answer; '' means nobody waits
+-- ARGV      deadline     ms of Redis TIME after which nothing must be done; '' means never
 -- ARGV      message      why, for the events and the runs
 -- ARGV      force        '1': do not wait for workers
 -- ARGV      patience     ms after which a run in flight is called CANCELLED whether its worker has answered or not
@@ -8,11 +10,16 @@
 -- ARGV      kept         how many finished runs a pool keeps
 -- ARGV      ...runs      ids of runs
 -- USES      due pool queue
--- INCLUDES  clock events runs parking slots inboxes stopping
--- RETURNS   {for every run 'cancelled', 'cancelling', 'unknown' or the state in which it had ended; names of pools with free slots}
+-- INCLUDES  clock events runs parking slots inboxes stopping replies
+-- RETURNS   'expired' | {for every run 'cancelled', 'cancelling', 'unknown' or the state in which it had ended; names of pools with
+--           free slots}
 -- COST      O(log runs) a run
 -- RULE      rules.cancelled
 local _ = events
+if expired(deadline) then
+  push_refusal(command_id, 'expired', 'the deadline of the command had passed before it was read')
+  return 'expired'
+end
 local freed = {}
 
 local function cancel(run)
@@ -36,10 +43,15 @@ local function cancel(run)
   return 'cancelled'
 end
 
-local answers = {}
-for index = runs_from, #ARGV do answers[#answers + 1] = cancel(read_run(ARGV[index])) end
+local ids, answers, ended = { unpack(ARGV, runs_from) }, {}, {}
+for index, id in ipairs(ids) do
+  answers[index] = cancel(read_run(id))
+  if is_terminal(answers[index]) then ended[#ended + 1] = '{"run":"' .. id .. '","state":"' .. answers[index] .. '"}' end
+end
 settle(retention, kept)
 send_stops()
+push_result(command_id, '{' .. by_word(ids, answers, { 'cancelled', 'cancelling', 'unknown' }) .. ',"ended":[' ..
+  table.concat(ended, ',') .. ']}')
 local names = {}
 for name in pairs(freed) do
   if name ~= '' then

@@ -1,24 +1,33 @@
 -- submit_runs: Put runs into queues of one pool, each once however often it is sent.
 --
 -- KEYS      events       STREAM  the partition's events
--- ARGV      pool         name of the pool
+-- ARGV      command_id   names the command and its answer; '' means nobody waits
 -- ARGV      deadline     ms of Redis TIME after which nothing is accepted, '' for never
+-- ARGV      pool         name of the pool
+-- ARGV      final        '1': refuse runs whose queue does not exist; '0': answer nothing when there is one, the caller creates it
+-- ARGV      malformed    rows of what was sent as runs and is none, for the answer: JSON, between commas, may be ''
 -- ARGV      home         number of this partition; a run id must name it
 -- ARGV      ...runs      9 values a run: id, name, queue name, due in ms ('' for now), spec as JSON, deployment id or '', what
 --           scheduled it ('<schedule id> <revision> <catch_up>') or '', idempotency key or '', '<retries> <delay ms>' or ''
 -- USES      deployment deployment_waiting idempotency pool_queue_names pools run waiting
--- INCLUDES  clock events runs packing
+-- INCLUDES  clock events runs packing replies submissions
 -- CONSTANTS IDEMPOTENCY_MS
--- RETURNS   'unknown_pool' | 'expired' | for every run one of 'accepted', 'known', 'unknown_queue', 'foreign', 'stale' (its
---           deployment has changed since) or 'same <id>' (the run that has its idempotency key)
+-- RETURNS   'unknown_pool' | 'expired' | {for every run one of 'accepted', 'known', 'unknown_queue', 'foreign', 'stale' (its
+--           deployment has changed since) or 'same <id>' (the run that has its idempotency key); the rows of those refused, JSON}
 -- COST      O(log waiting) a run
 -- RULE      rules.submission
 local _ = events
 local pool_id = redis.call('HGET', key_pools(), pool)
-if not pool_id then return 'unknown_pool' end
-if deadline ~= '' and now_ms > tonumber(deadline) then return 'expired' end
+if not pool_id then
+  push_refusal(command_id, 'not_found', "work pool '" .. pool .. "' does not exist", "penstock work-pool create '" .. pool .. "'")
+  return 'unknown_pool'
+end
+if expired(deadline) then
+  push_refusal(command_id, 'expired', "the submission's deadline had passed before it was read")
+  return 'expired'
+end
 
-local queues = {}
+local queues, missing = {}, false
 local function queue_named(name)
   if not queues[name] then
     local queue_id = redis.call('HGET', key_pool_queue_names(pool_id), name)
@@ -57,12 +66,20 @@ end
 
 local function submit(run_id, name, queue_name, due, spec, deployment_id, auto, idempotency, retry)
   -- Nobody would find it: readers take the partition from the id.
-  if tonumber(run_id:sub(-4), 16) ~= tonumber(home) then return 'foreign' end
+  if tonumber(run_id:sub(-4), 16) ~= tonumber(home) then
+    return refuse_run(run_id, 'foreign', 'invalid',
+      string.format('the id must end in %04x, the partition of its pool in hexadecimal digits', home))
+  end
   -- A run that was accepted once stays known when its queue is deleted: sending it again must not ask for the queue again.
   if redis.call('EXISTS', key_run(run_id)) == 1 then return 'known' end
-  if is_stale(deployment_id, auto) then return 'stale' end
+  if is_stale(deployment_id, auto) then
+    return refuse_run(run_id, 'stale', 'stale', 'its deployment has changed since the schedule was read')
+  end
   local queue = queue_named(queue_name)
-  if not queue then return 'unknown_queue' end
+  if not queue then
+    missing = true
+    return refuse_run(run_id, 'unknown_queue', 'not_found', "work queue '" .. queue_name .. "' does not exist")
+  end
   if due == '' then due = now_text end
   local hashed = ''
   if idempotency ~= '' then
@@ -75,6 +92,9 @@ end
 
 local answers = {}
 for index = runs_from, #ARGV, 9 do
-  answers[#answers + 1] = submit(unpack(ARGV, index, index + 8))
+  local word = submit(unpack(ARGV, index, index + 8))
+  note_word(ARGV[index], word)
+  answers[#answers + 1] = word
 end
-return answers
+if final == '1' or not missing then push_result(command_id, submission_result(malformed)) end
+return { answers, refused_rows() }

@@ -2,7 +2,9 @@
 --
 -- USES      answer reply
 -- CONSTANTS ANSWER_EXPIRE_SECONDS REPLY_EXPIRE_SECONDS
--- RETURNS   earlier_answer(command_id), expired(deadline_ms), accept(command_id, result), refuse(command_id, code, message, hint)
+-- RETURNS   earlier_answer(command_id), expired(deadline_ms), accept(command_id, result), refuse(command_id, code, message, hint),
+--           and for commands that find out by themselves that they come again: push_result(command_id, result),
+--           push_refusal(command_id, code, message, hint), by_word(ids, answers, words)
 -- COST      O(1)
 -- RULE      none
 
@@ -12,24 +14,58 @@ local function earlier_answer(command_id)
   return redis.call('GET', key_answer(command_id))
 end
 
--- Push the answer where the caller waits. Sent again for a re-delivery: the caller takes the first and the rest expires.
-local function send_answer(command_id, answer)
+local function result_text(command_id, result)
+  return '{"id":' .. cjson.encode(command_id) .. ',"ok":true,"result":' .. result .. '}'
+end
+
+local function refusal_text(command_id, code, message, hint)
+  return '{"id":' .. cjson.encode(command_id) .. ',"ok":false,"error":{"code":"' .. code .. '","message":' ..
+    cjson.encode(message) .. ',"hint":' .. cjson.encode(hint or '') .. '}}'
+end
+
+-- Push the answer where the caller waits. Here and not in the service: of a Redis that has forgotten the change the caller would
+-- hear of it all the same. Pushed again for a re-delivery: the caller takes the first and the rest expires.
+local function push_answer(command_id, answer)
   if command_id ~= '' then
-    redis.call('SET', key_answer(command_id), answer, 'EX', ANSWER_EXPIRE_SECONDS)
     redis.call('RPUSH', key_reply(command_id), answer)
     redis.call('EXPIRE', key_reply(command_id), REPLY_EXPIRE_SECONDS)
   end
   return answer
 end
 
+local function push_result(command_id, result)
+  return push_answer(command_id, result_text(command_id, result))
+end
+
+local function push_refusal(command_id, code, message, hint)
+  return push_answer(command_id, refusal_text(command_id, code, message, hint))
+end
+
+local function send_answer(command_id, answer)
+  if command_id ~= '' then redis.call('SET', key_answer(command_id), answer, 'EX', ANSWER_EXPIRE_SECONDS) end
+  return push_answer(command_id, answer)
+end
+
 -- result is a JSON text.
 local function accept(command_id, result)
-  return send_answer(command_id, '{"id":' .. cjson.encode(command_id) .. ',"ok":true,"result":' .. result .. '}')
+  return send_answer(command_id, result_text(command_id, result))
 end
 
 local function refuse(command_id, code, message, hint)
-  return send_answer(command_id, '{"id":' .. cjson.encode(command_id) .. ',"ok":false,"error":{"code":"' .. code .. '","message":' ..
-    cjson.encode(message) .. ',"hint":' .. cjson.encode(hint or '') .. '}}')
+  return send_answer(command_id, refusal_text(command_id, code, message, hint))
+end
+
+-- Spells '"word":["id",...],...': which ids got which of these words for an answer. Ids need no escaping.
+local function by_word(ids, answers, words)
+  local parts = {}
+  for _, word in ipairs(words) do
+    local found = {}
+    for index, id in ipairs(ids) do
+      if answers[index] == word then found[#found + 1] = '"' .. id .. '"' end
+    end
+    parts[#parts + 1] = '"' .. word .. '":[' .. table.concat(found, ',') .. ']'
+  end
+  return table.concat(parts, ',')
 end
 
 -- True once Redis TIME is past the deadline; '' means no deadline.
