@@ -172,19 +172,19 @@ class BusWorker:
                 continue
             for entry_id, fields in answer[0][1] if answer else []:
                 last = entry_id
-                self._take(orjson.loads(fields[b"__data__"]))
+                self._take(orjson.loads(fields[b"__data__"]), int(entry_id.partition(b"-")[0]))
             if reconnections(self._client) != known:
                 # Redis may have forgotten who we are.
                 known = reconnections(self._client)
                 self._spawn(self._send_heartbeat())
 
-    def _take(self, message: dict[str, Any]) -> None:
+    def _take(self, message: dict[str, Any], entered_ms: int) -> None:
         if message.get("boot_id", self._boot_id) != self._boot_id:
             return
         match message["type"]:
             case "assign_runs":
                 for run in message["runs"]:
-                    self._begin(run)
+                    self._begin(run, entered_ms)
             case "audit_runs":
                 self._compare(message["runs"])
             case "revoke_runs":
@@ -197,12 +197,13 @@ class BusWorker:
                     if (run["id"], run["epoch"]) in named:
                         self._stopped[token].set()
 
-    def _begin(self, run: dict[str, Any]) -> None:
+    def _begin(self, run: dict[str, Any], assigned_ms: int) -> None:
         token = run["token"]
         if token in self.held or token in self._ends:
             return
         self._drop(other for other, held in self.held.items() if held["id"] == run["id"])
-        self._write("claim", run=run["id"], epoch=run["epoch"], token=token, boot=self._boot_id)
+        claim = {"run": run["id"], "epoch": run["epoch"], "token": token}
+        self._write("claim", **claim, boot=self._boot_id, assigned=assigned_ms)
         self._stopped[token] = asyncio.Event()
         self.held[token] = run
         self._spawn(self._execute(run))

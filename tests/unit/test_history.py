@@ -84,10 +84,19 @@ class Story:
         self._lives[name] = life
         return self.line("worker", worker=name, boot=f"{name}-{life}", queues=list(queues), slots=slots)
 
-    def claim(self, run: str, worker: str = "w1", epoch: int = 1, token: str = "", life: int = 0) -> Story:
+    def claim(
+        self,
+        run: str,
+        worker: str = "w1",
+        epoch: int = 1,
+        token: str = "",
+        life: int = 0,
+        late_ms: int = 0,
+    ) -> Story:
         token = token or f"{run}-{epoch}"
         boot = f"{worker}-{life or self._lives.get(worker, 1)}"
-        return self.line("claim", run=run, epoch=epoch, token=token, worker=worker, boot=boot)
+        facts = {"run": run, "epoch": epoch, "token": token, "worker": worker, "boot": boot}
+        return self.line("claim", **facts, assigned=self._at - late_ms)
 
     def report(self, run: str, state: str, worker: str = "w1", epoch: int = 1, token: str = "") -> Story:
         token = token or f"{run}-{epoch}"
@@ -398,6 +407,21 @@ def test_a_claim_without_an_event_is_seen() -> None:
     good().claim("a", "w2", 2).breaks(5, "claim 2 without an event")
 
 
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_claim_that_redis_forgot_may_be_written_down_by_a_worker_that_was_frozen_meanwhile(epoch: int) -> None:
+    story = good()
+    story.line("outage", since=story._at, lossy=True)
+    story._at += 60_000
+    story.claim("a", "w2", epoch, "forgotten", late_ms=60_000).holds()
+
+
+def test_a_claim_that_was_made_after_an_outage_is_none_that_redis_forgot() -> None:
+    story = good()
+    story.line("outage", since=story._at, lossy=True)
+    story._at += 60_000
+    story.claim("a", "w2", 2, late_ms=30_000).breaks(5, "claim 2 without an event")
+
+
 def test_an_event_id_used_twice_is_seen() -> None:
     story = good()
     story.event("prefect.work-pool.x", "prefect.work-pool.ready")
@@ -438,7 +462,7 @@ def test_a_record_is_read_again_and_judged_from_the_command_line(
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "one.jsonl")
-    recorder.write("claim", run="a", epoch=1, token="t", worker="w1", boot="b")
+    recorder.write("claim", run="a", epoch=1, token="t", worker="w1", boot="b", assigned=1)
     recorder.write("report", run="a", epoch=1, token="t", worker="w1", state="RUNNING")
     recorder.close()
 

@@ -221,9 +221,11 @@ class _Replay:
     def _judge_claims(self) -> None:
         for (run_id, epoch), claims in self._record.claims.items():
             hands = {(claim.worker, claim.boot, claim.token) for claim in claims}
-            if len(hands) > 1 and not any(self._record.may_have_forgotten(claim.at) for claim in claims):
+            if len(hands) > 1 and not any(self._record.may_have_forgotten(claim.assigned) for claim in claims):
                 self._break(2, f"run {run_id}: claim {epoch} in the hands of {sorted(hands)}")
-            if epoch > self._epochs[run_id] and not any(self._record.may_have_forgotten(claim.at) for claim in claims):
+            if epoch > self._epochs[run_id] and not any(
+                self._record.may_have_forgotten(claim.assigned) for claim in claims
+            ):
                 self._break(5, f"run {run_id}: claim {epoch} without an event")
 
     def _judge_state(self) -> None:

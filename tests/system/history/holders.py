@@ -58,6 +58,6 @@ class Holders:
     def _claim(self, run_id: str, epoch: int) -> Claim | None:
         """The one claim; None where Redis may have forgotten it, and has perhaps made another instead."""
         claims = self._record.claims.get((run_id, epoch), [])
-        if not claims or any(self._record.may_have_forgotten(claim.at) for claim in claims):
+        if not claims or any(self._record.may_have_forgotten(claim.assigned) for claim in claims):
             return None
         return claims[0]

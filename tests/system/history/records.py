@@ -12,7 +12,7 @@ submit      ``runs``: id, queue, deployment or null, due ms or null (at once), d
 accepted    ``runs``: ids a reply called accepted
 cancel      ``runs``: ids somebody asked to cancel; also written before ``delete`` commands of pools and queues: ids null
 worker      a life of a worker begins: worker, boot, queues it serves (empty: all), slots
-claim       as the worker read it in its inbox: run, epoch, token, worker, boot
+claim       as the worker read it in its inbox: run, epoch, token, worker, boot, and the ms at which it had been ``assigned``
 report      as the worker is about to send it: run, epoch, token, worker, state
 event       ``id`` of the stream entry (its first part is Redis time) and the event
 outage      Redis was away from ``since`` to ``at``; ``lossy`` when it may have forgotten its last moments
@@ -76,9 +76,15 @@ class Submitted(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """A run in a worker's hand."""
+    """A run in a worker's hand.
+
+    Attributes:
+        at: when the worker wrote it down, which one that was frozen does late.
+        assigned: when it was put into its inbox.
+    """
 
     at: int
+    assigned: int
     worker: str
     boot: str
     token: str
@@ -156,7 +162,7 @@ def _note(record: Record, line: dict[str, Any]) -> None:  # noqa: C901, PLR0912 
             record.serves[line["worker"]] = line["queues"]
             record.slots[line["worker"]] = line["slots"]
         case "claim":
-            claim = Claim(line["at"], line["worker"], line["boot"], line["token"])
+            claim = Claim(line["at"], line["assigned"], line["worker"], line["boot"], line["token"])
             record.claims[line["run"], line["epoch"]].append(claim)
         case "report":
             report = Report(line["at"], line["state"], line["token"], line["worker"])
