@@ -217,7 +217,7 @@ class Planner:
         for pool, works in by_pool.items():
             try:
                 for chunk in chunks([run for work in works for run in work.runs]) if not away else ():
-                    words |= await self._ask(partition, pool, chunk, there)
+                    words |= await self._ask(partition, pool, chunk.runs, there)
             except (Unavailable, Expired) as problem:
                 away = True  # nor would it answer for the other pools
                 log.warning("runs not submitted, trying again", pool=pool, error=str(problem))

@@ -28,10 +28,11 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
-from redis.asyncio.cluster import RedisCluster
+from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
 from penstock import keys, streams
+from penstock.bus.roundtrip import send_all
 from penstock.contracts.base import MAX_LIMIT
 from penstock.contracts.deployments import MAX_SCHEDULES
 from penstock.contracts.events import EVENT_NAMESPACE, FOLLOWS_WITHIN_SECONDS
@@ -41,8 +42,6 @@ from penstock.errors import BadScript
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    from redis.asyncio import Redis
 
 Value = str | bytes | int | float | bool | None
 
@@ -248,6 +247,7 @@ class Script:
         if not self.header.keys:
             raise BadScript(f"{name}.lua: KEYS needs at least one line, it decides the slot")
         _check_body(self.header, source)
+        self._names = frozenset(self.header.args)
         self.text = compose(self.header, source)
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
@@ -263,26 +263,23 @@ class Script:
             BadScript: the names and the header's disagree.
         """
         header = self.header
-        if arguments.keys() != set(header.args):
+        if arguments.keys() != self._names:
             raise BadScript(f"{header.name}: call and header disagree on {sorted(arguments.keys() ^ set(header.args))}")
         tail = tuple(rest)
         if tail and not header.rest:
             raise BadScript(f"{header.name}: takes no further arguments")
-        named = (keys.key(partition, family) for family in header.keys)
-        values = (_encode(arguments[name]) for name in header.args)
-        return Call(self, len(header.keys), (*named, *values, *map(_encode, tail)))
+        named = [keys.key(partition, family) for family in header.keys]
+        values = [arguments[name] for name in header.args]
+        # A comprehension, because it is the one that costs least for the hundreds of values of a batch.
+        spelled = [
+            "" if value is None else int(value) if value is True or value is False else value
+            for value in (*values, *tail)
+        ]
+        return Call(self, len(named), (*named, *spelled))
 
     async def __call__(self, client: Redis, partition: int, *, rest: Iterable[Value] = (), **arguments: Any) -> Any:
         """Run the script; loads it first where Redis does not know it."""
         return (await run_all(client, [self.bind(partition, rest=rest, **arguments)]))[0]
-
-
-def _encode(value: Value) -> Value:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return int(value)
-    return value
 
 
 _used: WeakKeyDictionary[Redis, set[Script]] = WeakKeyDictionary()
@@ -318,24 +315,16 @@ async def run_all(client: Redis, calls: Sequence[Call]) -> list[Any]:
 
 
 async def _send(client: Redis, calls: Sequence[Call], unknown: Sequence[Script]) -> list[Any]:
-    if len(calls) == 1 and not unknown:
-        call = calls[0]
-        try:
-            return [await client.evalsha(call.script.sha, call.numkeys, *call.arguments)]  # type: ignore[arg-type]
-        except NoScriptError as missing:
-            return [missing]
-    pipe = client.pipeline(transaction=False)
-    if isinstance(client, RedisCluster):
-        # By itself, because every node gets them.
+    if type(client) is not Redis:
+        # To each by itself, because every node of a cluster gets them.
         for script in unknown:
             await client.script_load(script.text)
         _used[client].update(unknown)
         unknown = ()
-    for script in unknown:
-        pipe.script_load(script.text)
-    for call in calls:
-        pipe.evalsha(call.script.sha, call.numkeys, *call.arguments)  # type: ignore[arg-type]
-    answers = await pipe.execute(raise_on_error=False)
+    loads = [("SCRIPT LOAD", script.text) for script in unknown]
+    answers = await send_all(
+        client, [*loads, *(("EVALSHA", call.script.sha, call.numkeys, *call.arguments) for call in calls)]
+    )
     for answer in answers[: len(unknown)]:
         if isinstance(answer, Exception):
             raise answer

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from penstock.client.records import history, iso_of_ms, status, submitted_ms, to_run
 from penstock.client.run_filter import RunFilter, check_states
-from penstock.client.runs import CHUNK, CHUNK_BYTES, NewRun, chunks, prepare
+from penstock.client.runs import CHUNK, CHUNK_BYTES, NewRun, SpelledSubmission, chunks, prepare
 from penstock.client.wording import did_you_mean
 from penstock.contracts.runs import PastState, Run, ScheduledBy, SubmitRuns, new_run_id
 from penstock.errors import Invalid
@@ -49,8 +50,8 @@ def test_a_submission_is_cut_into_messages_and_keeps_its_order() -> None:
 
     parts = list(chunks(runs))
 
-    assert [len(part) for part in parts] == [CHUNK, CHUNK, 1]
-    assert [run for part in parts for run in part] == runs
+    assert [len(part.runs) for part in parts] == [CHUNK, CHUNK, 1]
+    assert [run for part in parts for run in part.runs] == runs
 
 
 def test_no_message_is_larger_than_the_bus_takes() -> None:
@@ -59,7 +60,18 @@ def test_no_message_is_larger_than_the_bus_takes() -> None:
     parts = list(chunks(runs))
 
     assert len(parts) > 1
-    assert all(len(SubmitRuns(pool="etl", runs=part).wire()) < MAX_MESSAGE_BYTES for part in parts)
+    assert all(len(SpelledSubmission.of("etl", part).wire()) < MAX_MESSAGE_BYTES for part in parts)
+
+
+def test_a_submission_is_spelled_as_any_other_message() -> None:
+    given = [NewRun(command="true", name='"größe"'), NewRun(entrypoint="f.py:f", parameters={"a": [1, None]})]
+    (part,) = chunks(prepare(given, 0))
+
+    spelled = SpelledSubmission.of("größe", part).model_copy(update={"id": "c1", "deadline": 5}).wire()
+
+    whole = SubmitRuns(id="c1", deadline=5, pool="größe", runs=part.runs)
+    assert json.loads(spelled) == json.loads(whole.wire())
+    assert SubmitRuns.model_validate_json(spelled) == whole
 
 
 def test_a_run_that_fits_into_no_message_is_refused() -> None:

@@ -79,7 +79,9 @@ def reconnections(client: Redis) -> int:
     Args:
         client: made by :func:`connect` or :func:`beside`; of any other the answer is always 0.
     """
-    options = client.origin[1] if isinstance(client, ClusterClient) else client.connection_pool.connection_kwargs
+    # Not isinstance(): what redis-py's classes inherit makes a No cost as much as a command.
+    single = type(client) is Redis
+    options = client.connection_pool.connection_kwargs if single else cast("ClusterClient", client).origin[1]
     tally = getattr(options.get("redis_connect_func"), "__self__", None)
     return tally.count if isinstance(tally, _Reconnections) else 0
 

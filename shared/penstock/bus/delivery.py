@@ -146,6 +146,8 @@ def _by_route(
     subscription: Subscription, batches: list[tuple[Route, list[Delivery[Any]]]]
 ) -> list[tuple[Route, list[Delivery[Any]]]]:
     """Merge the batches of one type; the types in the order of the routes."""
+    if len(batches) <= 1:
+        return batches
     merged: dict[str, list[Delivery[Any]]] = {route.type: [] for route in subscription.routes}
     for route, batch in batches:
         merged[route.type].extend(batch)

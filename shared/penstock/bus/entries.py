@@ -32,4 +32,5 @@ class Entry(NamedTuple):
 
 def entry_fields(message: Message) -> dict[Any, Any]:
     """Spell a message as the fields of an entry."""
-    return {TYPE_FIELD: message.model_dump(include={"type"})["type"], DATA_FIELD: message.wire()}
+    # Not every message has the same type of type, so the base does not declare it.
+    return {TYPE_FIELD: vars(message)["type"], DATA_FIELD: message.wire()}

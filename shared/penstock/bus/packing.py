@@ -41,7 +41,7 @@ class _Packed:
             DataError: an argument is none of these.
         """
         command = words[0].encode() if isinstance(words[0], str) else words[0]
-        if any(isinstance(word, bool) for word in words):
+        if bool in map(type, words):
             raise DataError("a bool has no spelling in Redis; give 1 or 0")
         try:
             # A space ends a word of the command: CONFIG GET.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
-import uuid
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -13,6 +14,7 @@ from redis.exceptions import RedisError
 from penstock import keys
 from penstock.bus.connection import OUTAGES, reconnections, redis_now_ms
 from penstock.bus.entries import entry_fields
+from penstock.bus.roundtrip import send_all
 from penstock.contracts.replies import Reply
 from penstock.errors import NoReply, PenstockError, Unavailable, refusal
 from penstock.streams import DATA_FIELD, MAX_MESSAGE_BYTES
@@ -101,7 +103,7 @@ async def request_all(
     try:
         deadline = await _now_ms(client) + int(timeout_seconds * 1000)
         sent = [
-            command.model_copy(update={"id": command.id or uuid.uuid4().hex, "deadline": deadline})
+            command.model_copy(update={"id": command.id or secrets.token_hex(16), "deadline": deadline})
             for command in commands
         ]
         entries = [_entry(one) for one in sent]
@@ -189,22 +191,23 @@ class _Asked:
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _send(self) -> None:
-        pipe = self._client.pipeline(transaction=False)
-        for ident, fields in self._entries.items():
-            if ident not in self.answers:
-                pipe.xadd(self._name, fields, maxlen=self._stream.max_length, approximate=True)
-        await pipe.execute()
+        append = ("XADD", self._name, "MAXLEN", "~", self._stream.max_length, "*")
+        commands = [(*append, *chain.from_iterable(self._entries[ident].items())) for ident in self._open().values()]
+        for answer in await send_all(self._client, commands):
+            if isinstance(answer, Exception):
+                raise answer
+
+    def _open(self) -> dict[str, str]:
+        return {name: ident for name, ident in self._replies.items() if ident not in self.answers}
 
     async def _collect(self, end: float, on_answer: Callable[[str], object], known: int) -> None:
         """Take answers until all are there, the time is over, or a connection had to be made anew since it was ``known``."""
-        open_replies = [name for name, ident in self._replies.items() if ident not in self.answers]
-        while open_replies and (left := end - time.monotonic()) > 0:
+        while (names := list(self._open())) and (left := end - time.monotonic()) > 0:
             # Redis 6.2 rounds less than a millisecond down to 0, which means for ever.
-            popped: Any = await self._client.blpop(open_replies, timeout=max(0.05, min(left, _BLOCK_SECONDS)))
+            popped: Any = await self._client.blpop(names, timeout=max(0.05, min(left, _BLOCK_SECONDS)))
             if popped:
-                name = popped[0].decode()
-                open_replies.remove(name)
-                self.answers[self._replies[name]] = bytes(popped[1])
-                on_answer(self._replies[name])
+                ident = self._replies[popped[0].decode()]
+                self.answers[ident] = bytes(popped[1])
+                on_answer(ident)
             elif reconnections(self._client) != known:
                 return

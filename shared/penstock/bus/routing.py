@@ -50,11 +50,12 @@ class Route:
     model: type[Message]
     handler: Callable[[list[Delivery[Any]]], Awaitable[Sequence[DeadLetter] | None]]
     array: str = ""
+    type: str = field(init=False)
+    """The ``type`` on the wire."""
 
-    @property
-    def type(self) -> str:
-        """The ``type`` on the wire."""
-        return str(self.model.model_fields["type"].default)
+    def __post_init__(self) -> None:
+        declared = self.model.model_fields.get("type")
+        object.__setattr__(self, "type", str(declared.default) if declared else "")
 
 
 @dataclass(frozen=True, slots=True)

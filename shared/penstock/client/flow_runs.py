@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pydantic import BaseModel
@@ -15,14 +15,14 @@ from penstock.client.admin import checked
 from penstock.client.deployments import Deployments
 from penstock.client.job_variables import JobVariables
 from penstock.client.run_filter import RunFilter, check_states
-from penstock.client.runs import NewRun, Submitted, chunks, prepare
+from penstock.client.runs import NewRun, SpelledSubmission, Submitted, chunks, prepare
 from penstock.contracts.results import Cancellation, Deletion, Ended
-from penstock.contracts.runs import MAX_RUNS_PER_MESSAGE, TERMINAL, CancelRuns, DeleteRuns, SubmitRuns
+from penstock.contracts.runs import MAX_RUNS_PER_MESSAGE, TERMINAL, CancelRuns, DeleteRuns
 from penstock.errors import Conflict, Expired, Invalid, NoReply, NotFound, PenstockError, Refused, refusal
 from penstock.streams import DISPATCH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from penstock.contracts.base import Command
     from penstock.contracts.pools import Pool
@@ -73,13 +73,13 @@ class FlowRuns(Deployments):
 
         def answered(index: int) -> None:
             nonlocal done
-            done += len(parts[index])
+            done += len(parts[index].runs)
             if progress:
                 progress(done, len(prepared))
 
-        messages = [_submission(pool, part) for part in parts]
+        messages = [checked(partial(SpelledSubmission.of, pool, part)) for part in parts]
         answers = await self._ask_all(partition, messages, answered)
-        await self._raise_for(pool, prepared, parts, answers)
+        await self._raise_for(pool, prepared, [part.runs for part in parts], answers)
         told = [answer for answer in answers if isinstance(answer, dict)]
         same = {sent: known for answer in told for sent, known in answer.get("same", {}).items()}
         return [Submitted(same.get(run.id, run.id), created=run.id not in same) for run in prepared]
@@ -331,7 +331,3 @@ def _partition_in(run_id: str) -> int:
         return keys.partition_of_run(run_id)
     except ValueError as problem:
         raise Invalid(str(problem), "`penstock flow-run ls` lists ids") from problem
-
-
-def _submission(pool: str, runs: Iterable[SubmittedRun]) -> SubmitRuns:
-    return checked(lambda: SubmitRuns(pool=pool, runs=list(runs)))

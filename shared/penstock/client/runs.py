@@ -6,12 +6,12 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import PrivateAttr, ValidationError
 
 from penstock.client.wording import why
 from penstock.contracts.base import MAX_DEPTH
 from penstock.contracts.queues import DEFAULT_QUEUE
-from penstock.contracts.runs import RunSpec, SubmittedRun, new_run_id
+from penstock.contracts.runs import RunSpec, SubmitRuns, SubmittedRun, new_run_id
 from penstock.errors import Invalid
 from penstock.streams import MAX_MESSAGE_BYTES
 
@@ -76,6 +76,13 @@ class Submitted(NamedTuple):
 
     id: str
     created: bool
+
+
+class Part(NamedTuple):
+    """What one message carries of a submission: the runs, and how each is spelled."""
+
+    runs: list[SubmittedRun]
+    texts: list[str]
 
 
 def make_name() -> str:
@@ -154,25 +161,49 @@ def check_numbers(values: Any, where: str, depth: int = 0) -> None:
             check_numbers(value, f"{where}[{index}]", depth + 1)
 
 
-def chunks(runs: Sequence[SubmittedRun]) -> Iterator[list[SubmittedRun]]:
+class SpelledSubmission(SubmitRuns):
+    """A message whose runs have been spelled before, to see how large they are."""
+
+    _texts: list[str] = PrivateAttr(default_factory=list)
+
+    @classmethod
+    def of(cls, pool: str, part: Part) -> SpelledSubmission:
+        """Make one.
+
+        Raises:
+            pydantic.ValidationError: the pool's name breaks a rule.
+        """
+        made = cls(pool=pool, runs=part.runs)
+        made._texts = part.texts
+        return made
+
+    def wire(self) -> bytes:
+        """Serialise, with the runs as they are spelled already."""
+        rest = self.model_dump_json(exclude={"runs"})
+        return f'{rest[:-1]},"runs":[{",".join(self._texts)}]}}'.encode()
+
+
+def chunks(runs: Sequence[SubmittedRun]) -> Iterator[Part]:
     """Cut a submission into messages of at most :data:`CHUNK` runs and :data:`CHUNK_BYTES`, keeping the order.
 
     Raises:
         Invalid: one run alone is larger than a message.
     """
-    chunk: list[SubmittedRun] = []
+    chunk = Part([], [])
     size = 0
     for run in runs:
-        length = len(run.model_dump_json().encode()) + 1
+        text = run.model_dump_json()
+        length = len(text.encode()) + 1
         if length > CHUNK_BYTES:
             raise Invalid(
                 f"run {run.name!r} has {length} bytes; one has at most {CHUNK_BYTES}",
                 "put large parameters into a file and pass its path",
             )
-        if chunk and (len(chunk) == CHUNK or size + length > CHUNK_BYTES):
+        if chunk.runs and (len(chunk.runs) == CHUNK or size + length > CHUNK_BYTES):
             yield chunk
-            chunk, size = [], 0
-        chunk.append(run)
+            chunk, size = Part([], []), 0
+        chunk.runs.append(run)
+        chunk.texts.append(text)
         size += length
-    if chunk:
+    if chunk.runs:
         yield chunk
