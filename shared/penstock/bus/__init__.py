@@ -1,6 +1,6 @@
 """The bus: FastStream on Redis Streams with its rough edges solved once.
 
-``connection`` opens clients, ``broker`` makes the FastStream broker, ``routing`` says which handler gets what, ``decoding`` turns
+``connection`` opens clients (``pool`` and ``packing`` are their connections, ``roundtrip`` sends several commands at once), ``broker`` makes the FastStream broker, ``routing`` says which handler gets what, ``decoding`` turns
 entries into messages, ``delivery`` calls handlers with them,
 ``dead_letters`` keeps what cannot be handled, ``reclaim`` takes over what a dead consumer left, ``health`` tells the truth,
 ``watchdog`` brings back groups and subscribers that were lost,

@@ -18,6 +18,7 @@ from penstock.bus.cluster import ClusterClient, is_cluster, node_url
 from penstock.bus.connection import BLOCK_MS, connection_options
 from penstock.bus.entries import Entry
 from penstock.bus.packing import packed
+from penstock.bus.pool import pool_like
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -56,7 +57,8 @@ class _Connection(RedisConnectionState):
     async def connect(self) -> Redis:
         """Make it once; it connects on first use."""
         client = await super().connect()
-        client.connection_pool.connection_class = packed(client.connection_pool.connection_class)
+        pool = client.connection_pool
+        client.connection_pool = pool_like(pool, packed(pool.connection_class))
         return client
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
-from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import (
@@ -27,6 +27,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from penstock import keys
 from penstock.bus.cluster import ClusterClient, is_cluster
 from penstock.bus.packing import packed
+from penstock.bus.pool import Pool, pool_like
 from penstock.errors import BadSettings, Unavailable
 
 if TYPE_CHECKING:
@@ -101,15 +102,14 @@ def connect(url: str, *, retries: int = 3) -> Redis:
         if is_cluster(url):
             # Not a Redis, but it has all of its methods that are used here.
             return cast("Redis", ClusterClient.of(url, **options))
-        client = Redis.from_url(url, **options)
-        pool = client.connection_pool
+        pool = Pool.from_url(url, **options)
         pool.connection_class = packed(pool.connection_class)
         # Made and thrown away, never opened: redis-py looks at most options only when it makes a connection.
         pool.connection_class(**pool.connection_kwargs)
+        return Redis.from_pool(pool)
     except (TypeError, ValueError, RedisError) as problem:
         unknown = re.search(r"unexpected keyword argument '(\w+)'", str(problem))
         raise BadSettings(f"PENSTOCK_REDIS_URL: {f'unknown option {unknown[1]!r}' if unknown else problem}") from None
-    return client
 
 
 def refuses_everybody(problem: BaseException) -> bool:
@@ -129,7 +129,7 @@ def beside(client: Redis) -> Redis:
     if isinstance(client, ClusterClient):
         return cast("Redis", client.beside())
     pool = client.connection_pool
-    return Redis.from_pool(ConnectionPool(connection_class=pool.connection_class, **pool.connection_kwargs))
+    return Redis.from_pool(pool_like(pool, pool.connection_class))
 
 
 def where(url: str) -> str:

@@ -164,7 +164,7 @@ def check_numbers(values: Any, where: str, depth: int = 0) -> None:
 class SpelledSubmission(SubmitRuns):
     """A message whose runs have been spelled before, to see how large they are."""
 
-    _texts: list[str] = PrivateAttr(default_factory=list)
+    _texts: list[str] = PrivateAttr()
 
     @classmethod
     def of(cls, pool: str, part: Part) -> SpelledSubmission:
