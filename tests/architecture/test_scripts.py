@@ -292,7 +292,7 @@ def written(script: Path) -> set[str]:
     code = code_of(script)
     known = aliases(code)
     found: set[str] = set()
-    for match in re.finditer(r"redis\.p?call\(", code):
+    for match in re.finditer(r"\b(?:redis\.p?call|later)\(", code):
         command, *arguments = arguments_at(code, match.end() - 1)
         if set(re.findall(r"'([A-Z]+)'", command)) <= READ_COMMANDS and re.search(r"'[A-Z]+'", command):
             continue

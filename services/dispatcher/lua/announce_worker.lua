@@ -12,7 +12,7 @@
 -- ARGV      kept         how many finished runs a pool keeps
 -- ARGV      ...queues    names of the queues it serves; none means all
 -- USES      audits inbox pool pool_free pool_prefetch pool_queue_names queue_free slots
--- INCLUDES  clock events runs parking slots claims inboxes draining
+-- INCLUDES  clock events runs parking sets slots claims inboxes draining
 -- CONSTANTS AUDIT_MS
 -- RETURNS   1 applied, 0 an old one or the pool is gone
 -- COST      O(queues + runs of the old life)

@@ -7,7 +7,7 @@
 -- ARGV      retention      seconds a finished run is kept
 -- ARGV      kept           how many finished runs a pool keeps
 -- USES      deployment_parked deployment_waiting queue queue_parked
--- INCLUDES  clock events runs parking slots
+-- INCLUDES  clock events runs parking sets slots
 -- RETURNS   number of runs cancelled; 0 means nothing waits any more
 -- COST      O(log waiting) a run
 -- RULE      none

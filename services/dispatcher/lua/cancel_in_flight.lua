@@ -8,7 +8,7 @@
 -- ARGV      retention    seconds a finished run is kept
 -- ARGV      kept         how many finished runs a pool keeps
 -- USES      audits due inbox pool_free pool_in_flight pool_prefetch pools run slots
--- INCLUDES  clock events runs parking slots inboxes
+-- INCLUDES  clock events runs parking sets slots inboxes
 -- RETURNS   number of runs looked at; 0 means none is in flight any more and the workers are forgotten
 -- COST      O(runs in flight + workers)
 -- RULE      none

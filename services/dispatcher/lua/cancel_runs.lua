@@ -10,7 +10,7 @@
 -- ARGV      kept         how many finished runs a pool keeps
 -- ARGV      ...runs      ids of runs
 -- USES      due pool queue
--- INCLUDES  clock events runs parking slots inboxes stopping replies
+-- INCLUDES  clock events runs parking sets slots inboxes stopping replies
 -- RETURNS   'expired' | {for every run 'cancelled', 'cancelling', 'unknown' or the state in which it had ended; names of pools with
 --           free slots}
 -- COST      O(log runs) a run

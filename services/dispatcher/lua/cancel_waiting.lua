@@ -9,7 +9,7 @@
 -- ARGV      retention    seconds a finished run is kept
 -- ARGV      kept         how many finished runs a pool keeps
 -- USES      idempotency parked queue_free queue_parked related waiting
--- INCLUDES  clock events runs parking slots
+-- INCLUDES  clock events runs parking sets slots
 -- RETURNS   number of runs cancelled; 0 means nothing waits any more
 -- COST      O(log waiting) a run
 -- RULE      none

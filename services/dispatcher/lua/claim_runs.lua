@@ -9,7 +9,7 @@
 -- ARGV      retention    seconds a finished run is kept
 -- ARGV      kept         how many finished runs a pool keeps
 -- USES      due pool pool_in_flight pool_prefetch pool_queues pools queue queue_in_flight related waiting
--- INCLUDES  clock events runs packing parking slots admission placement inboxes assignment
+-- INCLUDES  clock events runs packing parking sets slots admission placement inboxes assignment
 -- RETURNS   {claimed, ms of the next moment something falls due or '', 1 if one of the bounds ended the call else 0}
 -- COST      O(queues + (claimed + set aside) * (log waiting + candidates))
 -- RULE      rules.plan_claims

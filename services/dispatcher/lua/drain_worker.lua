@@ -7,7 +7,7 @@
 -- ARGV      worker      name of the worker
 -- ARGV      patience    ms its runs may take from now on; '' leaves that to the worker
 -- USES      pool_prefetch pools slots slots_in_flight
--- INCLUDES  clock events runs parking slots replies inboxes draining
+-- INCLUDES  clock events runs parking sets slots replies inboxes draining
 -- RETURNS   the answer: which life is meant and how many runs it holds, a JSON text (penstock.contracts.replies)
 -- COST      O(queues the worker serves)
 -- RULE      rules.free_slots

@@ -6,7 +6,7 @@
 -- ARGV      retention    seconds a finished run is kept
 -- ARGV      kept         how many finished runs a pool keeps
 -- USES      cancelling due pool
--- INCLUDES  clock events runs parking slots inboxes stopping
+-- INCLUDES  clock events runs parking sets slots inboxes stopping
 -- RETURNS   names of the pools of these runs; none means that nothing is overdue
 -- COST      O(log runs) a run
 -- RULE      none

@@ -10,7 +10,7 @@
 -- ARGV      retention    seconds a finished run is kept
 -- ARGV      kept         how many finished runs a pool keeps
 -- USES      audits inbox pool pool_free pool_prefetch queue_free slots
--- INCLUDES  clock events runs parking slots claims
+-- INCLUDES  clock events runs parking sets slots claims
 -- RETURNS   number of claims taken back, -1 for an old message or a pool that is gone
 -- COST      O(runs the worker holds)
 -- RULE      custody.after_loss

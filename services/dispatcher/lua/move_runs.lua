@@ -5,7 +5,7 @@
 -- ARGV      skip           how many runs were left alone by earlier calls
 -- ARGV      max_runs       how many are looked at in this call
 -- USES      deployment deployment_waiting due pool_queue_names pools run
--- INCLUDES  clock events runs packing parking slots
+-- INCLUDES  clock events runs packing parking sets slots
 -- RETURNS   {runs moved, runs left alone}; both 0 means that there are no more
 -- COST      O(log waiting) a run
 -- RULE      none

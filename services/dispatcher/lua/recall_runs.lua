@@ -6,7 +6,7 @@
 -- ARGV      margin         ms; what is due within is left to begin, for it may have begun
 -- ARGV      max_runs       how many are looked at
 -- USES      deployment deployment_in_flight due pool
--- INCLUDES  clock events runs parking slots admission inboxes stopping
+-- INCLUDES  clock events runs parking sets slots admission inboxes stopping
 -- RETURNS   number of runs removed
 -- COST      O(runs of the deployment in flight)
 -- RULE      rules.is_void

@@ -7,7 +7,7 @@
 -- ARGV      kept         how many finished runs a pool keeps
 -- ARGV      ...reports   7 values a report: run id, token, epoch, state, message, started ms or '', ended ms or ''
 -- USES      inbox pools run slots
--- INCLUDES  clock events runs parking slots claims inboxes
+-- INCLUDES  clock events runs parking sets slots claims inboxes
 -- RETURNS   for every report 'applied', 'known' (nothing new) or 'fenced' (not, or no longer, this worker's claim)
 -- COST      O(log runs) a report
 -- RULE      rules.next_state, custody.after_disowning

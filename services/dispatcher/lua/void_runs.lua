@@ -6,7 +6,7 @@
 -- ARGV      skip           how many runs were left alone by earlier calls
 -- ARGV      max_runs       how many are looked at in this call
 -- USES      deployment deployment_waiting queue
--- INCLUDES  clock events runs parking slots admission
+-- INCLUDES  clock events runs parking sets slots admission
 -- RETURNS   {runs removed, runs left alone}; both 0 means that there are no more
 -- COST      O(log waiting) a run
 -- RULE      rules.is_void

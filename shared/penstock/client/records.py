@@ -118,12 +118,9 @@ def queue_id_of(fields: Mapping[bytes, bytes]) -> str:
 
 
 def spec_of(fields: Mapping[bytes, bytes]) -> bytes:
-    """The JSON of what a run executes; its hash keeps a line with the entrypoint, if there is one, and what follows it."""
+    """The JSON of what a run executes; of one with an entrypoint its hash does not keep how it begins and ends."""
     kept = fields.get(b"spec", b"{}")
-    if kept.startswith(b"{"):
-        return kept
-    entrypoint, _, rest = kept.partition(b"\n")
-    return b'{"entrypoint":"%b","parameters":%b}' % (entrypoint, rest)
+    return kept if kept.startswith(b"{") else b'{"entrypoint":"%b}' % kept
 
 
 def to_run(

@@ -8,15 +8,16 @@ local function pack_id(uuid)
   return (uuid:gsub('-', ''):gsub('%x%x', function(byte) return string.char(tonumber(byte, 16)) end))
 end
 
--- One that begins with an entrypoint and parameters becomes a line with the entrypoint, and what comes after it.
+-- One that begins with an entrypoint loses what it has in common with all others of its kind.
+local OPENING = '{"entrypoint":"'
 local function pack_spec(json)
-  local entrypoint, rest = json:match('^{"entrypoint":"([^"\\{][^"\\]*)","parameters":(.*)}$')
-  return entrypoint and entrypoint .. '\n' .. rest or json
+  local first = json:sub(#OPENING + 1, #OPENING + 1)
+  if json:sub(1, #OPENING) ~= OPENING or first == '{' or first == '' or json:sub(-1) ~= '}' then return json end
+  return json:sub(#OPENING + 1, -2)
 end
 
--- In five pieces, to be put together where they are needed: most specifications are long.
+-- In three pieces, to be put together where they are needed: most specifications are long.
 local function unpack_spec(packed)
-  local entrypoint, rest = packed:match('^([^{\n][^\n]*)\n(.*)$')
-  if not entrypoint then return packed, '', '', '', '' end
-  return '{"entrypoint":"', entrypoint, '","parameters":', rest, '}'
+  if packed:sub(1, 1) == '{' then return '', packed, '' end
+  return OPENING, packed, '}'
 end

@@ -13,6 +13,7 @@ local deployments_freed, finished_touched = {}, {}
 
 -- Offer the free slots a worker has now: announced slots minus the runs it holds; none for a life that is being drained.
 local function refresh_free(pool_id, worker)
+  write_later()
   local ident = pool_id .. '/' .. worker
   local about = redis.call('HMGET', key_slots(ident), 'slots', 'queue_ids', 'boot_id', 'draining')
   if not about[1] then return end
@@ -48,15 +49,15 @@ end
 
 -- Give back the slots a run holds in its pool, its queue, its deployment and its worker.
 local function release_run(run)
-  redis.call('ZREM', key_pool_in_flight(run.pool_id), run.id)
-  redis.call('ZREM', key_queue_in_flight(run.queue_id), run.id)
+  later('ZREM', key_pool_in_flight(run.pool_id), run.id)
+  later('ZREM', key_queue_in_flight(run.queue_id), run.id)
   if run.deployment_id then
     redis.call('ZREM', key_deployment_in_flight(run.deployment_id), run.id)
     deployments_freed[run.deployment_id] = true
   end
   if run.state == 'CANCELLING' then redis.call('ZREM', key_cancelling(), run.id) end
   local ident = run.pool_id .. '/' .. run.worker
-  redis.call('SREM', key_slots_in_flight(ident), run.id)
+  later('SREM', key_slots_in_flight(ident), run.id)
   free_touched[ident] = { run.pool_id, run.worker }
 end
 
@@ -68,7 +69,7 @@ local function finish_run(run, to, message, ended_ms, retention_seconds)
     'ended', ended_ms, 'history', run.history, 'pool_id', run.pool_id, 'due', run.due or '')
   redis.call('EXPIRE', key_run(run.id), retention_seconds)
   redis.call('EXPIRE', key_logs(run.id), retention_seconds)
-  redis.call('ZADD', key_pool_finished(run.pool_id), now_text, run.id)
+  later('ZADD', key_pool_finished(run.pool_id), run.id)
   finished_touched[run.pool_id] = true
   run.state = to
 end
@@ -115,6 +116,7 @@ end
 
 -- Once at the end of a script: offer what was freed, bound the histories that grew.
 local function settle(retention_seconds, kept)
+  write_later()
   for _, touched in pairs(free_touched) do refresh_free(touched[1], touched[2]) end
   unpark_freed()
   for pool_id in pairs(finished_touched) do
