@@ -1,4 +1,4 @@
-"""One handler per message: message -> one call of the store -> log and reply."""
+"""One handler per message: message -> one call of the store, whose script answers -> log."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class DispatchHandlers:
     """Handlers of ``dispatch`` and ``definitions``.
 
     Args:
-        client: for replies.
+        client: for the one answer that no script gives.
         store: the door to state.
         clock: told when something falls due earlier than it knew.
         create_queue: asks the pool registry for a queue that a submission names and that does not exist yet.
@@ -70,8 +70,8 @@ class DispatchHandlers:
         return letters
 
     async def _with_queues(self, delivery: Delivery[SubmitRuns], words: str | list[str]) -> Submitted:
-        """Create the missing queues, then submit again; runs accepted before are known by now."""
-        message, partition = delivery.message, delivery.partition
+        """Create the missing queues, then submit again; runs accepted before are known by now, and no deadline stops the others."""
+        message, partition = delivery.message.model_copy(update={"deadline": None}), delivery.partition
         missing = {run.queue for run, word in zip(message.runs, words, strict=True) if word == "unknown_queue"}
         for queue in sorted(missing):
             try:

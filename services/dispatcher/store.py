@@ -200,7 +200,7 @@ class DispatchStore:
         return told
 
     async def delete_runs(self, partition: int, message: DeleteRuns) -> str | list[str]:
-        """Forget finished runs and answer: 'expired', or 'deleted', 'unfinished' or 'unknown' for each."""
+        """Forget finished runs and answer: 'answered' (before), 'expired', or 'deleted', 'unfinished' or 'unknown' for each."""
         answer = await DELETE_RUNS(self._client, partition, rest=message.runs, **arguments.command(message))
         return words_of(answer)
 

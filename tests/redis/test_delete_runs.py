@@ -66,6 +66,19 @@ async def test_the_answer_is_given_with_the_deletion(client: Redis, store: Dispa
     assert (reply.ok, reply.result) == (True, {"deleted": [ended], "unfinished": [waiting], "unknown": [unknown]})
 
 
+async def test_a_deletion_that_comes_again_is_answered_as_before(client: Redis, store: DispatchStore) -> None:
+    await define_pool(client, "etl")
+    (ended,) = await submit(store, "etl")
+    await store.cancel_runs(0, CancelRuns(runs=[ended]))
+    message = DeleteRuns(id="c1", runs=[ended])
+
+    assert await store.delete_runs(0, message) == ["deleted"]
+    assert await store.delete_runs(0, message) == "answered"
+
+    first, second = await answered(client, "c1")
+    assert first == second
+
+
 async def test_past_its_deadline_a_deletion_changes_nothing(client: Redis, store: DispatchStore) -> None:
     await define_pool(client, "etl")
     (ended,) = await submit(store, "etl")

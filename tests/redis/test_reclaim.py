@@ -80,6 +80,30 @@ async def test_what_a_living_consumer_has_in_hand_is_not_stolen(client: Redis, h
     assert [entry["consumer"] for entry in await pending(client)] == [b"dead"]
 
 
+async def test_catching_up_handles_what_anybody_has_in_hand_in_order_up_to_what_comes_next(
+    client: Redis, handled: Handled
+) -> None:
+    """Also what another living process has in hand right now: it is carried out twice, which changes nothing."""
+    await left_behind(client, "w1")
+    await left_behind(client, "w2", consumer="living")
+    await left_behind(client, "w3", consumer="another")
+    *_, newest = await left_behind(client, "w4", consumer="living")
+
+    await reclaimer(client, handled, idle_ms=60_000).catch_up(newest)
+
+    assert handled.workers == ["w1", "w2", "w3"]
+    assert [one["message_id"].decode() for one in await pending(client)] == [newest]
+
+
+async def test_catching_up_ends_where_something_fails_and_leaves_it_pending(client: Redis, handled: Handled) -> None:
+    await left_behind(client, "w1", "w2")
+    handled.raises = RuntimeError("no")
+
+    await reclaimer(client, handled).catch_up("+")
+
+    assert len(await pending(client)) == 2
+
+
 async def test_two_reclaimers_do_not_both_take_an_entry(client: Redis, handled: Handled) -> None:
     await left_behind(client, "w1")
     idle_ms = 50

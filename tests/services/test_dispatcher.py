@@ -86,8 +86,15 @@ async def test_an_unknown_pool_is_refused_and_buried_with_the_reason(client: Red
     assert letter["stream"] == keys.key(0, "dispatch")
 
 
-async def test_a_submission_that_names_a_missing_queue_has_it_created(client: Redis, dispatcher: Service) -> None:
+@pytest.mark.parametrize("late", [False, True], ids=["in time", "the deadline passes meanwhile"])
+async def test_a_submission_that_names_a_missing_queue_has_it_created(
+    client: Redis, dispatcher: Service, late: bool
+) -> None:
     pool = await define_pool(client, "etl")
+    deadline = await redis_now_ms(client) + 1000 if late else None
+
+    async def past_the_deadline() -> bool:
+        return deadline is None or await redis_now_ms(client) > deadline
 
     async def registry() -> None:
         entries: Any = await wait_until(
@@ -96,12 +103,13 @@ async def test_a_submission_that_names_a_missing_queue_has_it_created(client: Re
         command = orjson.loads(entries[0][1][b"__data__"])
         assert (command["type"], command["queue"], command["if_missing"]) == ("create_queue", "new", True)
         await define_queue(client, pool, "new")
+        await wait_until(past_the_deadline, what="the deadline to pass")
         answer = orjson.dumps({"id": command["id"], "ok": True, "result": {}})
         await client.rpush(keys.key(0, "reply", command["id"]), answer)
 
     playing = asyncio.create_task(registry())
     fresh = run("new")
-    await send(client, dispatcher, SubmitRuns(id="c1", pool="etl", runs=[fresh, run()]))
+    await send(client, dispatcher, SubmitRuns(id="c1", pool="etl", runs=[fresh, run()], deadline=deadline))
     await playing
 
     assert len((await reply_to(client, "c1"))["result"]["accepted"]) == 2

@@ -9,9 +9,11 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from redis.exceptions import ResponseError
 
 from penstock import keys
-from penstock.bus.connection import connect
+from penstock.bus.connection import OUTAGES, connect, reconnections
+from penstock.bus.roundtrip import send_all
 from penstock.client import NewRun, Penstock
 from penstock.errors import Unavailable
 from tests.redis_cluster import LocalCluster
@@ -153,3 +155,38 @@ async def test_the_command_line_reads_and_writes_every_partition(cluster: LocalC
 
     assert all(pool in listed for pool in POOLS)
     assert "paused" in explained
+
+
+async def test_connections_that_the_nodes_have_closed_are_made_anew_and_nothing_is_refused(
+    cluster: LocalCluster,
+) -> None:
+    client: Any = connect(cluster.url)
+    await client.initialize()
+    names = [keys.key(partition, "pools") for partition in range(PARTITIONS)]
+    assert await send_all(client, [("HSET", name, "a", "1") for name in names]) == [1] * PARTITIONS
+    known = reconnections(client)
+
+    for count in (PARTITIONS, 1):
+        for node in cluster.nodes:
+            other = connect(node.url)
+            await other.client_kill_filter(_type="normal", skipme=True)
+            await other.aclose()
+        assert await send_all(client, [("HGET", name, "a") for name in names[:count]]) == [b"1"] * count
+
+    assert reconnections(client) > known
+    refused, found = await send_all(client, [("INCR", names[0]), ("HGET", names[0], "a")])
+    assert isinstance(refused, ResponseError)
+    assert found == b"1"
+    await client.aclose()
+
+
+async def test_a_node_that_stays_away_is_an_outage(cluster: LocalCluster) -> None:
+    client: Any = connect(cluster.url, retries=1)
+    await client.initialize()
+    for node in cluster.nodes:
+        node.kill()
+
+    with pytest.raises(OUTAGES):
+        await send_all(client, [("PING",), ("HGET", keys.key(0, "pools"), "a")])
+
+    await client.aclose()

@@ -16,6 +16,7 @@ from penstock.bus.connection import connect, redis_now_ms
 from penstock.bus.requests import publish
 from penstock.client import NewRun, Penstock
 from penstock.contracts.deployments import DeploymentChanged
+from penstock.contracts.queues import QueueChanges, UpdateQueue
 from penstock.errors import NotFound
 from penstock.streams import COMMANDS, DEFINITIONS
 from tests.definitions import define_deployment, define_pool
@@ -45,8 +46,8 @@ PATIENCE_SECONDS = 60.0
 class Scene:
     """An installation of real processes whose Redis can be rewound, and runs that wait for a file."""
 
-    def __init__(self, server: RewindableRedis, client: Redis, folder: Path) -> None:
-        self.server, self.client, self.folder = server, client, folder
+    def __init__(self, server: RewindableRedis, client: Redis, folder: Path, services: Services) -> None:
+        self.server, self.client, self.folder, self.services = server, client, folder, services
         self.penstock = Penstock(client, 1, timeout_seconds=PATIENCE_SECONDS)
         self._rewound = 0.0
         self._within = WITHIN_SECONDS
@@ -113,9 +114,9 @@ class Scene:
 
 @pytest.fixture
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    with RewindableRedis(tmp_path) as server, Services(server.url, tmp_path, ALL):
+    with RewindableRedis(tmp_path) as server, Services(server.url, tmp_path, ALL) as services:
         client = connect(server.url)
-        scene = Scene(server, client, tmp_path)
+        scene = Scene(server, client, tmp_path, services)
         try:
             await scene.begin()
             yield scene
@@ -263,6 +264,29 @@ async def test_whoever_had_an_answer_looks_and_whoever_waits_gets_one(scene: Sce
         run = await scene.submit("run")
         scene.open("run")
         await scene.state(run, "COMPLETED")
+
+
+async def test_a_command_that_redis_hands_out_again_does_not_undo_a_newer_one(scene: Scene) -> None:
+    """Whoever had it in hand may be gone: its turn would come seconds later, by the reclaimer."""
+    bait, older = (
+        UpdateQueue(id=f"limit-{limit}", pool="etl", queue="default", changes=QueueChanges(concurrency_limit=limit))
+        for limit in (9, 3)
+    )
+    for process in scene.services.processes:
+        process.send_signal(signal.SIGSTOP)
+    # The read that is waiting takes the first entry, whether the registry goes on or not.
+    await publish(scene.client, COMMANDS, 0, bait)
+    await publish(scene.client, COMMANDS, 0, older)
+    await scene.client.xreadgroup("pool_registry", "gone", {keys.key(0, COMMANDS.name): ">"})
+    scene.server.save()
+    for process in scene.services.processes:
+        process.send_signal(signal.SIGCONT)
+
+    scene.rewind()
+
+    await scene.penstock.update_queue("etl", "default", concurrency_limit=7)
+    await wait_until(scene.acknowledged, what="the older command to be acknowledged", timeout=PATIENCE_SECONDS)
+    assert (await scene.penstock.read_queue("etl", "default")).concurrency_limit == 7
 
 
 async def test_a_schedule_leaves_out_no_fire_time_and_makes_none_twice(tmp_path: Path) -> None:

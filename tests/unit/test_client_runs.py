@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from typing import Any
 
@@ -8,7 +7,7 @@ import pytest
 
 from penstock.client.records import history, iso_of_ms, status, submitted_ms, to_run
 from penstock.client.run_filter import RunFilter, check_states
-from penstock.client.runs import CHUNK, CHUNK_BYTES, NewRun, SpelledSubmission, chunks, prepare
+from penstock.client.runs import CHUNK, CHUNK_BYTES, KEPT_SPELLED, NewRun, SpelledSubmission, chunks, prepare
 from penstock.client.wording import did_you_mean
 from penstock.contracts.runs import PastState, Run, ScheduledBy, SubmitRuns, new_run_id
 from penstock.errors import Invalid
@@ -70,8 +69,14 @@ def test_a_submission_is_spelled_as_any_other_message() -> None:
     spelled = SpelledSubmission.of("größe", part).model_copy(update={"id": "c1", "deadline": 5}).wire()
 
     whole = SubmitRuns(id="c1", deadline=5, pool="größe", runs=part.runs)
-    assert json.loads(spelled) == json.loads(whole.wire())
-    assert SubmitRuns.model_validate_json(spelled) == whole
+    assert spelled == whole.wire()
+
+
+def test_a_large_submission_is_spelled_when_it_is_sent() -> None:
+    parts = list(chunks(prepare([NewRun(command="true", name="r")] * (KEPT_SPELLED + 1), 0)))
+
+    assert not any(part.texts for part in parts)
+    assert SpelledSubmission.of("etl", parts[0]).wire() == SubmitRuns(pool="etl", runs=parts[0].runs).wire()
 
 
 def test_a_run_that_fits_into_no_message_is_refused() -> None:

@@ -6,12 +6,17 @@
 -- ARGV      ...runs      ids of runs
 -- USES      idempotency logs pool_finished run
 -- INCLUDES  clock replies
--- RETURNS   'expired' | for every run 'deleted', 'unfinished' or 'unknown'
+-- RETURNS   'answered' (before) | 'expired' | for every run 'deleted', 'unfinished' or 'unknown'
 -- COST      O(log finished) a run
 -- RULE      rules.deleted
 local _ = events
+local answered = earlier_answer(command_id)
+if answered then
+  send_answer(command_id, answered)
+  return 'answered'
+end
 if expired(deadline) then
-  push_refusal(command_id, 'expired', 'the deadline of the command had passed before it was read')
+  refuse(command_id, 'expired', 'the deadline of the command had passed before it was read')
   return 'expired'
 end
 local ended = { COMPLETED = true, FAILED = true, CRASHED = true, CANCELLED = true }
@@ -27,5 +32,5 @@ for index, id in ipairs(ids) do
   end
   answers[index] = answer
 end
-push_result(command_id, '{' .. by_word(ids, answers, { 'deleted', 'unfinished', 'unknown' }) .. '}')
+accept(command_id, '{' .. by_word(ids, answers, { 'deleted', 'unfinished', 'unknown' }) .. '}')
 return answers

@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 
 from penstock import keys
 from penstock.bus.cluster import ClusterClient, is_cluster, node_url
-from penstock.bus.connection import BLOCK_MS, connection_options
+from penstock.bus.connection import BLOCK_MS, connection_options, counting, reconnections
 from penstock.bus.entries import Entry
 from penstock.bus.packing import packed
 from penstock.bus.pool import pool_like
@@ -58,7 +58,7 @@ class _Connection(RedisConnectionState):
         """Make it once; it connects on first use."""
         client = await super().connect()
         pool = client.connection_pool
-        client.connection_pool = pool_like(pool, packed(pool.connection_class))
+        client.connection_pool = pool_like(pool, packed(pool.connection_class), **counting())
         return client
 
 
@@ -77,6 +77,7 @@ class _ClusterConnection(RedisClusterConnectionState):
         """Make it once; it connects on first use."""
         if self._client is None:
             self._client = ClusterClient(**{name: value for name, value in self._options.items() if value is not None})
+            self._client.remember("", counting())
             self._connected = True
         return cast("ClusterClient", self._client)
 
@@ -119,6 +120,7 @@ def subscribe(
     handle: Callable[[Sequence[Entry]], Awaitable[None]],
     max_batch: int = MAX_BATCH,
     on_read: Callable[[], None] = lambda: None,
+    catch_up: Callable[[str], Awaitable[None]] | None = None,
 ) -> Any:
     """Subscribe to one stream of one partition, in batches.
 
@@ -133,6 +135,8 @@ def subscribe(
         handle: gets each batch.
         max_batch: entries read at once.
         on_read: called after every read that succeeded, also after one without news.
+        catch_up: called with the id of the entry that comes next ('+' for none), before it is handled, after the first read and
+            after every one during which a connection was lost; where it raises, what was read stays pending.
 
     Returns:
         FastStream's subscriber, for the watchdog.
@@ -148,8 +152,17 @@ def subscribe(
     # FastStream reads only for subscribers that have a handler; it does not call it, see below.
     subscriber(handle)
 
+    caught_up: int | None = None
+
     async def read_and_handle(read: Callable[[str], Awaitable[Any]]) -> None:
-        for _, raw in await read(subscriber.last_id):
+        nonlocal caught_up
+        answer = await read(subscriber.last_id)
+        connections = reconnections(subscriber._client)  # noqa: SLF001 - the one it reads with
+        if catch_up and connections != caught_up:
+            if not await _caught_up(subscriber, name, [raw for _, raw in answer if raw], catch_up):
+                return
+            caught_up = connections
+        for _, raw in answer:
             if not raw:
                 continue
             # A subscriber that is started again must not make its group at the end of the stream.
@@ -165,6 +178,19 @@ def subscribe(
     subscriber._get_msgs = read_and_handle  # type: ignore[method-assign] # noqa: SLF001 - it has no hook for that
     _report_reads(subscriber, on_read)
     return subscriber
+
+
+async def _caught_up(
+    subscriber: Any, name: str, read: Sequence[Any], catch_up: Callable[[str], Awaitable[None]]
+) -> bool:
+    """Handle what came before what was just read; False where that failed."""
+    with subscriber.lock:
+        try:
+            await catch_up(read[0][0][0].decode() if read else "+")
+        except Exception as problem:  # noqa: BLE001 - the reclaimer goes on with it, in the same order
+            log.warning("not caught up", stream=name, error=f"{type(problem).__name__}: {problem}")
+            return False
+    return True
 
 
 async def _handle(

@@ -6,6 +6,7 @@ through several, and redis-py sends each node its part.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -14,10 +15,12 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisClusterException
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _SCHEMES: Final = {"redis+cluster://": "redis://", "rediss+cluster://": "rediss://"}
 SCHEMES: Final = tuple(_SCHEMES)
+_OF_CONNECTIONS: Final = ("redis_connect_func",)
+AGAIN_SECONDS: Final = 0.25
 _CLOSED: Final = ("the handler is closed", "'NoneType' object has no attribute 'writelines'")
 
 
@@ -47,15 +50,18 @@ class ClusterClient(RedisCluster):
             url: of one node, which names the others.
             **options: of redis-py's clients, of a cluster or of a single Redis.
         """
-        of_connections = {name: value for name, value in options.items() if name == "redis_connect_func"}
-        taken = {name: value for name, value in options.items() if name not in of_connections}
+        taken = {name: value for name, value in options.items() if name not in _OF_CONNECTIONS}
         made = cast("ClusterClient", cls.from_url(node_url(url), **taken))
-        made.origin = (url, options)
-        # Its constructor does not take it.
-        made.nodes_manager.connection_kwargs.update(of_connections)
-        for node in made.nodes_manager.startup_nodes.values():
-            node.connection_kwargs.update(of_connections)
+        made.remember(url, options)
         return made
+
+    def remember(self, url: str, options: dict[str, Any]) -> None:
+        """Take over what it was made with, and what its constructor does not take."""
+        self.origin = (url, options)
+        of_connections = {name: options[name] for name in _OF_CONNECTIONS if name in options}
+        self.nodes_manager.connection_kwargs.update(of_connections)
+        for node in self.nodes_manager.startup_nodes.values():
+            node.connection_kwargs.update(of_connections)
 
     def beside(self) -> ClusterClient:
         """Make another client of the same cluster."""
@@ -67,6 +73,29 @@ class ClusterClient(RedisCluster):
         with _outages():
             return await super().execute_command(*args, **kwargs)
 
+    async def send_all(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Send commands in one round trip to each node: :func:`penstock.bus.roundtrip.send_all`.
+
+        A pipeline that is to hand out refusals as answers does so with lost connections, too, and tries none of them again; all are
+        sent again here, as often as the client tries.
+        """
+        failures = 0
+        while True:
+            pipe = self.pipeline(transaction=False)
+            for words in commands:
+                pipe.execute_command(*words)
+            answers = await pipe.execute(raise_on_error=False)
+            lost = next((one for one in answers if isinstance(one, self.ERRORS_ALLOW_RETRY)), None)
+            if lost is None:
+                return answers
+            failures += 1
+            if failures > self.retry.get_retries():
+                with _outages():
+                    raise lost
+            # Makes it look anew who serves what.
+            await self.aclose()
+            await asyncio.sleep(AGAIN_SECONDS * failures)
+
     def pipeline(self, transaction: bool | None = None, shard_hint: Any = None) -> ClusterPipeline:
         """Make a pipeline; with a transaction, of one partition."""
         del shard_hint
@@ -74,10 +103,6 @@ class ClusterClient(RedisCluster):
 
 
 class _Pipeline(ClusterPipeline):
-    def evalsha(self, sha: str, numkeys: int, *keys_and_args: Any) -> Any:
-        """Call a script; redis-py blocks it here, although it finds the slot by the keys as it does elsewhere."""
-        return self.execute_command("EVALSHA", sha, numkeys, *keys_and_args)
-
     async def execute(self, raise_on_error: bool = True, allow_redirections: bool = True) -> list[Any]:
         with _outages():
             return await super().execute(raise_on_error, allow_redirections)

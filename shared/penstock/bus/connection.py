@@ -71,6 +71,11 @@ class _Reconnections:
         await connection.on_connect()
 
 
+def counting() -> dict[str, Any]:
+    """Options of a client whose connections are counted, for :func:`reconnections`."""
+    return {"redis_connect_func": _Reconnections().connected}
+
+
 def reconnections(client: Redis) -> int:
     """Say how often a connection of this client was made anew.
 
@@ -78,11 +83,11 @@ def reconnections(client: Redis) -> int:
     what it had acknowledged in about two seconds.
 
     Args:
-        client: made by :func:`connect` or :func:`beside`; of any other the answer is always 0.
+        client: of ours: made by :func:`connect` or :func:`beside`, or of a broker; of any other the answer is always 0.
     """
     # Not isinstance(): what redis-py's classes inherit makes a No cost as much as a command.
     single = type(client) is Redis
-    options = client.connection_pool.connection_kwargs if single else cast("ClusterClient", client).origin[1]
+    options = client.connection_pool.connection_kwargs if single else getattr(client, "origin", ("", {}))[1]
     tally = getattr(options.get("redis_connect_func"), "__self__", None)
     return tally.count if isinstance(tally, _Reconnections) else 0
 
@@ -98,7 +103,7 @@ def connect(url: str, *, retries: int = 3) -> Redis:
         BadSettings: an option in the URL is unknown or wrong.
     """
     try:
-        options = {**connection_options(url, retries), "redis_connect_func": _Reconnections().connected}
+        options = connection_options(url, retries) | counting()
         if is_cluster(url):
             # Not a Redis, but it has all of its methods that are used here.
             return cast("Redis", ClusterClient.of(url, **options))

@@ -53,11 +53,13 @@ async def _is_ready(connection: AbstractConnection) -> bool:
         return False
 
 
-def pool_like(pool: ConnectionPool, connection_class: type[AbstractConnection]) -> Pool:
+def pool_like(pool: ConnectionPool, connection_class: type[AbstractConnection], **options: Any) -> Pool:
     """Make a pool with the options of another one.
 
     Args:
         pool: not opened yet, or of another event loop.
         connection_class: of the connections.
+        **options: further ones of the connections.
     """
-    return Pool(connection_class=connection_class, **pool.connection_kwargs)
+    most = pool.max_connections
+    return Pool(connection_class=connection_class, max_connections=most, **pool.connection_kwargs | options)

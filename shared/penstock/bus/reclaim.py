@@ -79,6 +79,28 @@ class Reclaimer:
             done += await self._take(pending["message_id"], int(pending["times_delivered"]))
         return done
 
+    async def catch_up(self, before: str) -> None:
+        """Deliver again what the whole group has in hand, as far as it came before an entry that is about to be handled.
+
+        A Redis that has forgotten its last moments hands out newer commands while older ones, carried out once before, wait to be
+        taken over. In the wrong order an older one would undo what a newer one had changed. What another process has in hand right
+        now is carried out once all the same: commands know when they come again.
+
+        Args:
+            before: id of an entry; '+' for none.
+        """
+        while True:
+            waiting: Any = await self._client.xpending_range(
+                self._stream,
+                self._subscription.group,
+                min="-",
+                max=before if before == "+" else f"({before}",
+                count=CLAIM_AT_ONCE,
+            )
+            taken = [await self._take(one["message_id"], int(one["times_delivered"]), idle_ms=0) for one in waiting]
+            if not any(taken):
+                return
+
     async def finish(self) -> int:
         """Deliver what was handed to this consumer while it stopped; without that it would wait for another one's reclaimer.
 

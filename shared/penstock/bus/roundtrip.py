@@ -6,7 +6,7 @@ each of them is cold: that was a fifth of the time from a submission to the work
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from redis.asyncio.connection import AbstractConnection
+
+    from penstock.bus.cluster import ClusterClient
 
 Words = tuple[Any, ...]
 """A command and its arguments: text, bytes, int or float."""
@@ -34,10 +36,7 @@ async def send_all(client: Redis, commands: Sequence[Words]) -> list[Any]:
         redis.exceptions.RedisError: Redis was not reached, or was lost.
     """
     if type(client) is not Redis:
-        pipe = client.pipeline(transaction=False)
-        for words in commands:
-            pipe.execute_command(*words)
-        return await pipe.execute(raise_on_error=False)
+        return await cast("ClusterClient", client).send_all(commands)
     pool = client.connection_pool
     connection: AbstractConnection = await pool.get_connection()  # type: ignore[no-untyped-call] # redis-py's has no types
     try:

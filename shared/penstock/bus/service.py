@@ -14,7 +14,8 @@ import signal
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
 from redis.exceptions import RedisError, ResponseError
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from penstock.bus.routing import Subscription
     from penstock.settings import Settings
 
+T = TypeVar("T")
 log = structlog.get_logger("penstock.service")
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -201,27 +203,31 @@ class Runner:
 
     def _subscribe(self, broker: RedisBroker, subscription: Subscription, partition: int) -> None:
         watched = Watched(subscription, partition)
+        reclaimer = Reclaimer(self._client, subscription, partition, self._consumer)
         watched.subscriber = subscribe(
             broker,
             subscription.stream,
             partition,
             group=subscription.group,
             consumer=self._consumer,
-            handle=self._handler(watched),
+            handle=self._busy(watched, partial(self._deliver, subscription)),
             on_read=watched.count_read,
+            catch_up=self._busy(watched, reclaimer.catch_up) if subscription.ordered else None,
         )
         self._watchdog.watched.append(watched)
-        self._reclaimers.append(Reclaimer(self._client, subscription, partition, self._consumer))
+        self._reclaimers.append(reclaimer)
 
-    def _handler(self, watched: Watched) -> Callable[[Sequence[Entry]], Awaitable[None]]:
-        async def handle(entries: Sequence[Entry]) -> None:
+    def _busy(self, watched: Watched, work: Callable[[T], Awaitable[None]]) -> Callable[[T], Awaitable[None]]:
+        """Tell the watchdog while something is in hand."""
+
+        async def busy(what: T) -> None:
             watched.busy_since = time.monotonic()
             try:
-                await self._deliver(watched.subscription, entries)
+                await work(what)
             finally:
                 watched.busy_since = None
 
-        return handle
+        return busy
 
     async def _deliver(self, subscription: Subscription, entries: Sequence[Entry]) -> None:
         """Deliver a batch; what raises stays pending for the reclaimer (``broker`` swallows the exception)."""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 CHUNK: Final = 500
 """Runs per message: half of what one may carry, so that a submission never stalls the dispatcher for long."""
+KEPT_SPELLED: Final = 20 * CHUNK
+"""Beyond that memory counts more than time: runs are spelled once to measure them, and once more when they are sent."""
 CHUNK_BYTES: Final = MAX_MESSAGE_BYTES - 65_536
 """Bytes of runs per message; the rest is for the envelope."""
 
@@ -79,7 +81,7 @@ class Submitted(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What one message carries of a submission: the runs, and how each is spelled."""
+    """What one message carries of a submission: the runs, and how each is spelled, if that is kept."""
 
     runs: list[SubmittedRun]
     texts: list[str]
@@ -164,7 +166,7 @@ def check_numbers(values: Any, where: str, depth: int = 0) -> None:
 class SpelledSubmission(SubmitRuns):
     """A message whose runs have been spelled before, to see how large they are."""
 
-    _texts: list[str] = PrivateAttr()
+    _texts: list[str] = PrivateAttr(default_factory=list)
 
     @classmethod
     def of(cls, pool: str, part: Part) -> SpelledSubmission:
@@ -178,13 +180,17 @@ class SpelledSubmission(SubmitRuns):
         return made
 
     def wire(self) -> bytes:
-        """Serialise, with the runs as they are spelled already."""
+        """Serialise, with the runs as they are spelled already, if they are."""
+        if len(self._texts) != len(self.runs):
+            return super().wire()
         rest = self.model_dump_json(exclude={"runs"})
         return f'{rest[:-1]},"runs":[{",".join(self._texts)}]}}'.encode()
 
 
 def chunks(runs: Sequence[SubmittedRun]) -> Iterator[Part]:
     """Cut a submission into messages of at most :data:`CHUNK` runs and :data:`CHUNK_BYTES`, keeping the order.
+
+    How runs are spelled is kept up to :data:`KEPT_SPELLED` of them.
 
     Raises:
         Invalid: one run alone is larger than a message.
@@ -203,7 +209,8 @@ def chunks(runs: Sequence[SubmittedRun]) -> Iterator[Part]:
             yield chunk
             chunk, size = Part([], []), 0
         chunk.runs.append(run)
-        chunk.texts.append(text)
+        if len(runs) <= KEPT_SPELLED:
+            chunk.texts.append(text)
         size += length
     if chunk.runs:
         yield chunk

@@ -36,7 +36,8 @@ def install(records: Path, points: Failpoints) -> None:
     async def taken_over(self: Inbox, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> None:
         for entry_id, fields in entries:
             for token in TOKEN.findall(fields.get(b"__data__", b"")):
-                entered[token.decode()] = int(entry_id.partition(b"-")[0])
+                # An audit names what was assigned before.
+                entered.setdefault(token.decode(), int(entry_id.partition(b"-")[0]))
         await take_over(self, entries)
 
     def begun(self: Hands, **parts: Any) -> None:
