@@ -70,8 +70,8 @@ class DispatchHandlers:
         return letters
 
     async def _with_queues(self, delivery: Delivery[SubmitRuns], words: str | list[str]) -> Submitted:
-        """Create the missing queues, then submit again; runs accepted before are known by now, and no deadline stops the others."""
-        message, partition = delivery.message.model_copy(update={"deadline": None}), delivery.partition
+        """Create the missing queues, then submit again; runs accepted before are known by now."""
+        message, partition = delivery.message, delivery.partition
         missing = {run.queue for run, word in zip(message.runs, words, strict=True) if word == "unknown_queue"}
         for queue in sorted(missing):
             try:

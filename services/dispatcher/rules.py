@@ -29,7 +29,7 @@ def submission(  # noqa: PLR0911 - one line for each answer
     Args:
         pool_exists: as defined.
         queue_exists: as defined.
-        expired: the deadline of the submission has passed.
+        expired: the deadline of the submission has passed, and none of its runs had been accepted before.
         at_home: its id names this partition.
         run_exists: it was accepted before.
         stale: its schedule made it under another revision of the deployment.
@@ -37,7 +37,7 @@ def submission(  # noqa: PLR0911 - one line for each answer
     """
     if not pool_exists:
         return "unknown_pool"
-    if expired:
+    if expired and not run_exists:
         return "expired"
     if not at_home:
         return "foreign"

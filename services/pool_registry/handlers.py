@@ -210,6 +210,9 @@ class Handlers:
     async def _each(self, deliveries: list[Delivery[Any]], execute: Callable[[int, Any], Awaitable[Reply]]) -> None:
         for delivery in deliveries:
             command: Command = delivery.message
+            if not command.id:
+                # Whoever sent it waits for nothing, but when it comes again it must be known all the same.
+                command = command.model_copy(update={"id": f"entry-{delivery.entry.id}"})
             try:
                 reply = await execute(delivery.partition, command)
             except Refused as refusal:

@@ -58,10 +58,11 @@ class Backlog:
             while count > 0 and len(calls) < _MESSAGES_AT_ONCE:
                 part = min(count, MAX_RUNS_PER_MESSAGE)
                 rest = self._runs(part, queues, deployment)
-                calls.append(SUBMIT_RUNS.bind(0, pool=self._pool.name, deadline=None, home=0, rest=rest))
+                message = {"command_id": "", "deadline": None, "pool": self._pool.name, "malformed": "", "final": True}
+                calls.append(SUBMIT_RUNS.bind(0, home=0, rest=rest, **message))
                 count -= part
-            for answer in await lua.run_all(self._client, calls):
-                assert set(answer) == {b"accepted"}, set(answer)
+            for words, refused in await lua.run_all(self._client, calls):
+                assert set(words) == {b"accepted"}, refused
 
     async def hand_out(self, count: int, queues: Sequence[str] = ()) -> Cost:
         """Let a new worker with as many free slots claim that many runs.

@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 
 from penstock import keys, streams
 from penstock.bus import reclaim
-from penstock.bus.reclaim import MAX_DELIVERIES, Reclaimer
+from penstock.bus.reclaim import CLAIM_AT_ONCE, MAX_DELIVERIES, Reclaimer
 from penstock.bus.requests import publish
 from penstock.bus.routing import Delivery, Route, Subscription
 from penstock.contracts.workers import Heartbeat
@@ -89,19 +89,52 @@ async def test_catching_up_handles_what_anybody_has_in_hand_in_order_up_to_what_
     await left_behind(client, "w3", consumer="another")
     *_, newest = await left_behind(client, "w4", consumer="living")
 
-    await reclaimer(client, handled, idle_ms=60_000).catch_up(newest)
+    assert await reclaimer(client, handled, idle_ms=60_000).catch_up(newest, lambda: True)
 
     assert handled.workers == ["w1", "w2", "w3"]
     assert [one["message_id"].decode() for one in await pending(client)] == [newest]
 
 
-async def test_catching_up_ends_where_something_fails_and_leaves_it_pending(client: Redis, handled: Handled) -> None:
+async def test_what_fails_while_catching_up_stays_pending_and_is_not_counted(client: Redis, handled: Handled) -> None:
     await left_behind(client, "w1", "w2")
     handled.raises = RuntimeError("no")
 
-    await reclaimer(client, handled).catch_up("+")
+    for _ in range(MAX_DELIVERIES):
+        assert await reclaimer(client, handled).catch_up("+", lambda: True)
 
-    assert len(await pending(client)) == 2
+    assert [one["times_delivered"] for one in await pending(client)] == [1, 1]
+    assert await read_messages(client, "dead") == []
+
+
+async def test_catching_up_passes_over_what_is_trimmed_however_much_that_is(client: Redis, handled: Handled) -> None:
+    ids = await left_behind(client, *(f"w{number}" for number in range(2 * CLAIM_AT_ONCE + 5)))
+    await client.xtrim(STREAM, minid=ids[-2], approximate=False)
+
+    assert await reclaimer(client, handled).catch_up("+", lambda: True)
+
+    assert handled.workers == [f"w{2 * CLAIM_AT_ONCE + 3}", f"w{2 * CLAIM_AT_ONCE + 4}"]
+    assert await pending(client) == []
+
+
+async def test_catching_up_ends_when_it_is_told_to(client: Redis, handled: Handled) -> None:
+    await left_behind(client, "w1", "w2", "w3")
+
+    assert not await reclaimer(client, handled).catch_up("+", lambda: len(handled.workers) < 2)
+
+    assert handled.workers == ["w1", "w2"]
+
+
+async def test_where_the_order_counts_a_stop_finishes_nothing_behind_what_others_have_in_hand(
+    client: Redis, handled: Handled
+) -> None:
+    await left_behind(client, "w1", consumer="living")
+    await left_behind(client, "w2", consumer="another")
+    await left_behind(client, "w3", consumer="living")
+    subscription = Subscription(streams.HEARTBEATS, GROUP, [Route(Heartbeat, handled)], ordered=True)
+
+    assert await Reclaimer(client, subscription, 0, "living").finish() == 1
+
+    assert handled.workers == ["w1"]
 
 
 async def test_two_reclaimers_do_not_both_take_an_entry(client: Redis, handled: Handled) -> None:

@@ -230,11 +230,11 @@ async def test_events_of_a_deployments_run_are_related_to_flow_deployment_queue_
         assert [related["prefect.resource.role"] for related in event["related"][2:]] == ["work-queue", "work-pool"]
 
 
-@pytest.mark.parametrize("facts", list(itertools.product([False, True], repeat=5)))
+@pytest.mark.parametrize("facts", list(itertools.product([False, True], repeat=6)))
 async def test_the_script_answers_exactly_what_the_rule_says(
     client: Redis, store: DispatchStore, facts: tuple[bool, ...]
 ) -> None:
-    at_home, queue_exists, run_exists, stale, key_taken = facts
+    expired, at_home, queue_exists, run_exists, stale, key_taken = facts
     await define_pool(client, "etl")
     deployment = await define_deployment(client, revision=2)
     run = one_run(
@@ -250,18 +250,21 @@ async def test_the_script_answers_exactly_what_the_rule_says(
     if run_exists:
         await client.hset(keys.key(0, "run", run.id), "name", "x")
 
-    answers, _ = await store.submit_runs(0, [SubmitRuns(pool="etl", runs=[run])])
+    deadline = await redis_now_ms(client) - 1 if expired else None
+
+    answers, _ = await store.submit_runs(0, [SubmitRuns(pool="etl", deadline=deadline, runs=[run])])
 
     expected = submission(
         pool_exists=True,
-        expired=False,
+        expired=expired,
         at_home=at_home,
         queue_exists=queue_exists,
         run_exists=run_exists,
         stale=stale,
         key_taken=key_taken,
     )
-    assert answers[0].words[0].split()[0] == expected
+    (told,) = words(answers)
+    assert (told if isinstance(told, str) else told[0].split()[0]) == expected
 
 
 async def test_a_submission_delivered_again_makes_no_run_anew_whose_record_made_room_for_later_ones(

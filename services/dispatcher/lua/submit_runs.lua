@@ -22,7 +22,11 @@ if not pool_id then
   push_refusal(command_id, 'not_found', "work pool '" .. pool .. "' does not exist", "penstock work-pool create '" .. pool .. "'")
   return 'unknown_pool'
 end
-if expired(deadline) then
+-- One that was begun in time is finished: it comes again when a queue had to be made, or a dispatcher died.
+local function is_begun()
+  for index = runs_from, #ARGV, 9 do if redis.call('EXISTS', key_run(ARGV[index])) == 1 then return true end end
+end
+if expired(deadline) and not is_begun() then
   push_refusal(command_id, 'expired', "the submission's deadline had passed before it was read")
   return 'expired'
 end
@@ -35,10 +39,6 @@ local function queue_named(name)
     queues[name] = { id = queue_id, packed = pack_id(queue_id), related = related_to(pool_id, queue_id) }
   end
   return queues[name]
-end
-
-local function is_stale(deployment_id, auto)
-  return auto ~= '' and redis.call('HGET', key_deployment(deployment_id), 'revision') ~= auto:match('^%S+ (%d+)')
 end
 
 -- Remembers the key for a while after the run was due; answers the run that came first, if there is one.
@@ -72,7 +72,7 @@ local function submit(run_id, name, queue_name, due, spec, deployment_id, auto, 
   end
   -- A run that was accepted once stays known when its queue is deleted: sending it again must not ask for the queue again.
   if redis.call('EXISTS', key_run(run_id)) == 1 then return 'known' end
-  if is_stale(deployment_id, auto) then
+  if auto ~= '' and redis.call('HGET', key_deployment(deployment_id), 'revision') ~= auto:match('^%S+ (%d+)') then
     return refuse_run(run_id, 'stale', 'stale', 'its deployment has changed since the schedule was read')
   end
   local queue = queue_named(queue_name)

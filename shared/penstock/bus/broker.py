@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import structlog
 from faststream import AckPolicy
@@ -31,8 +32,18 @@ if TYPE_CHECKING:
 log = structlog.get_logger("penstock.bus")
 GRACEFUL_SECONDS: Final = 10.0
 """How long a stopping service waits for the batch in hand; a batch takes milliseconds."""
+CATCH_UP_ATTEMPTS: Final = 3
+CATCH_UP_SECONDS: Final = 0.5
+"""Between them."""
 MAX_BATCH: Final = 200
 """Entries read at once; without a bound one read takes the whole backlog into this consumer's pending list."""
+
+
+class CatchUp(Protocol):
+    """See :func:`subscribe`."""
+
+    def __call__(self, before: str, going_on: Callable[[], bool]) -> Awaitable[bool]:
+        """Handle what came before an entry."""
 
 
 class PlainJson(MessageFormat):
@@ -120,7 +131,7 @@ def subscribe(
     handle: Callable[[Sequence[Entry]], Awaitable[None]],
     max_batch: int = MAX_BATCH,
     on_read: Callable[[], None] = lambda: None,
-    catch_up: Callable[[str], Awaitable[None]] | None = None,
+    catch_up: CatchUp | None = None,
 ) -> Any:
     """Subscribe to one stream of one partition, in batches.
 
@@ -135,8 +146,9 @@ def subscribe(
         handle: gets each batch.
         max_batch: entries read at once.
         on_read: called after every read that succeeded, also after one without news.
-        catch_up: called with the id of the entry that comes next ('+' for none), before it is handled, after the first read and
-            after every one during which a connection was lost; where it raises, what was read stays pending.
+        catch_up: called after the first read, and after every one during which a connection was lost, before anything of it is
+            handled: with the id of the entry that comes next ('+' for none) and a function that says whether to go on; answers
+            False when it did not.
 
     Returns:
         FastStream's subscriber, for the watchdog.
@@ -159,8 +171,7 @@ def subscribe(
         answer = await read(subscriber.last_id)
         connections = reconnections(subscriber._client)  # noqa: SLF001 - the one it reads with
         if catch_up and connections != caught_up:
-            if not await _caught_up(subscriber, name, [raw for _, raw in answer if raw], catch_up):
-                return
+            await _catch_up(subscriber, name, [raw for _, raw in answer if raw], catch_up)
             caught_up = connections
         for _, raw in answer:
             if not raw:
@@ -180,17 +191,17 @@ def subscribe(
     return subscriber
 
 
-async def _caught_up(
-    subscriber: Any, name: str, read: Sequence[Any], catch_up: Callable[[str], Awaitable[None]]
-) -> bool:
-    """Handle what came before what was just read; False where that failed."""
+async def _catch_up(subscriber: Any, name: str, read: Sequence[Any], catch_up: CatchUp) -> None:
+    """Let that be handled first that came before what was just read; after some failures go on without."""
     with subscriber.lock:
-        try:
-            await catch_up(read[0][0][0].decode() if read else "+")
-        except Exception as problem:  # noqa: BLE001 - the reclaimer goes on with it, in the same order
-            log.warning("not caught up", stream=name, error=f"{type(problem).__name__}: {problem}")
-            return False
-    return True
+        for _ in range(CATCH_UP_ATTEMPTS):
+            try:
+                await catch_up(read[0][0][0].decode() if read else "+", lambda: bool(subscriber.running))
+            except Exception as problem:  # noqa: BLE001 - whatever failed, newer entries must not wait for it for ever
+                log.warning("not caught up", stream=name, error=f"{type(problem).__name__}: {problem}")
+                await asyncio.sleep(CATCH_UP_SECONDS)
+            else:
+                return
 
 
 async def _handle(

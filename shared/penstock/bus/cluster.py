@@ -84,8 +84,11 @@ class ClusterClient(RedisCluster):
             pipe = self.pipeline(transaction=False)
             for words in commands:
                 pipe.execute_command(*words)
-            answers = await pipe.execute(raise_on_error=False)
-            lost = next((one for one in answers if isinstance(one, self.ERRORS_ALLOW_RETRY)), None)
+            try:
+                answers = await pipe.execute(raise_on_error=False)
+                lost = next((one for one in answers if isinstance(one, self.ERRORS_ALLOW_RETRY)), None)
+            except RedisConnectionError as problem:
+                lost = problem
             if lost is None:
                 return answers
             failures += 1

@@ -7,6 +7,7 @@ the native client and XPENDING + XCLAIM, which behave the same from 6.2 to 8.
 from __future__ import annotations
 
 import time
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -21,6 +22,8 @@ from penstock.bus.trimming import trim_before
 from penstock.errors import Unavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from redis.asyncio import Redis
 
     from penstock.bus.routing import Subscription
@@ -79,32 +82,44 @@ class Reclaimer:
             done += await self._take(pending["message_id"], int(pending["times_delivered"]))
         return done
 
-    async def catch_up(self, before: str) -> None:
-        """Deliver again what the whole group has in hand, as far as it came before an entry that is about to be handled.
+    async def catch_up(self, before: str, going_on: Callable[[], bool]) -> bool:
+        """Deliver again what the whole group has in hand, each entry once, as far as it came before one that is to be handled next.
 
         A Redis that has forgotten its last moments hands out newer commands while older ones, carried out once before, wait to be
         taken over. In the wrong order an older one would undo what a newer one had changed. What another process has in hand right
-        now is carried out once all the same: commands know when they come again.
+        now is carried out once all the same: commands know when they come again. What fails here is left to the reclaimer and
+        does not count as a delivery.
 
         Args:
             before: id of an entry; '+' for none.
+            going_on: asked before each entry.
+
+        Returns:
+            False when it did not go on to the end.
         """
+        group, first = self._subscription.group, "-"
+        last = before
+        if before == "+":
+            about: Any = await self._client.xpending(self._stream, group)
+            if not about["pending"]:
+                return True
+            last = about["max"].decode()
         while True:
             waiting: Any = await self._client.xpending_range(
-                self._stream,
-                self._subscription.group,
-                min="-",
-                max=before if before == "+" else f"({before}",
-                count=CLAIM_AT_ONCE,
+                self._stream, group, min=first, max=last if before == "+" else f"({last}", count=CLAIM_AT_ONCE
             )
-            taken = [await self._take(one["message_id"], int(one["times_delivered"]), idle_ms=0) for one in waiting]
-            if not any(taken):
-                return
+            for one in waiting:
+                if not going_on():
+                    return False
+                await self._take(one["message_id"], int(one["times_delivered"]), idle_ms=0, counts=False)
+            if len(waiting) < CLAIM_AT_ONCE:
+                return True
+            first = f"({waiting[-1]['message_id'].decode()}"
 
     async def finish(self) -> int:
         """Deliver what was handed to this consumer while it stopped; without that it would wait for another one's reclaimer.
 
-        What has failed before stays for the others.
+        What has failed before stays for the others; where the order counts, so does what came after something that is in hand.
 
         Returns:
             How many were handled.
@@ -112,6 +127,14 @@ class Reclaimer:
         own: Any = await self._client.xpending_range(
             self._stream, self._subscription.group, min="-", max="+", count=CLAIM_AT_ONCE, consumername=self._consumer
         )
+        if self._subscription.ordered:
+            everybodys: Any = await self._client.xpending_range(
+                self._stream, self._subscription.group, min="-", max="+", count=len(own) or 1
+            )
+            in_front = takewhile(
+                lambda pair: pair[0]["message_id"] == pair[1]["message_id"], zip(own, everybodys, strict=False)
+            )
+            own = [one for one, _ in in_front]
         done = 0
         end = time.monotonic() + TURN_SECONDS
         for pending in own:
@@ -119,7 +142,9 @@ class Reclaimer:
                 done += await self._take(pending["message_id"], 0, idle_ms=0)
         return done
 
-    async def _take(self, message_id: bytes, deliveries: int, idle_ms: int | None = None) -> int:
+    async def _take(
+        self, message_id: bytes, deliveries: int, idle_ms: int | None = None, *, counts: bool = True
+    ) -> int:
         group = self._subscription.group
         found: Any = await self._client.xrange(self._stream, message_id, message_id)
         if not found:
@@ -132,6 +157,7 @@ class Reclaimer:
             self._consumer,
             self._idle_ms if idle_ms is None else idle_ms,
             [message_id],
+            retrycount=None if counts else deliveries,
             justid=False,
         )
         if not claimed:
@@ -143,7 +169,8 @@ class Reclaimer:
         except OUTAGES:
             raise
         except Exception as problem:  # noqa: BLE001 - a bug in a handler must not stop the reclaimer of the others
-            await self._give_up_or_wait(entry, deliveries + 1, problem)
+            if counts:
+                await self._give_up_or_wait(entry, deliveries + 1, problem)
             return 0
         await self._client.xack(self._stream, group, message_id)
         return 1

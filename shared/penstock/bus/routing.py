@@ -74,7 +74,7 @@ class Subscription:
     ignores_unknown: bool = False
     """True where other groups read the same stream for other types."""
     ordered: bool = False
-    """True where a message of one type must not overtake an earlier one of another."""
+    """True where a message of one type must not overtake an earlier one of another, also when Redis hands them out again."""
     by_type: dict[str, Route] = field(init=False)
     answers: bool = field(init=False)
     """True when somebody may wait for the answer to a message of this stream."""

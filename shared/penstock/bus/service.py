@@ -15,7 +15,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from redis.exceptions import RedisError, ResponseError
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from penstock.bus.routing import Subscription
     from penstock.settings import Settings
 
-T = TypeVar("T")
 log = structlog.get_logger("penstock.service")
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -210,24 +209,36 @@ class Runner:
             partition,
             group=subscription.group,
             consumer=self._consumer,
-            handle=self._busy(watched, partial(self._deliver, subscription)),
+            handle=self._handler(watched),
             on_read=watched.count_read,
-            catch_up=self._busy(watched, reclaimer.catch_up) if subscription.ordered else None,
+            catch_up=partial(self._catch_up, watched, reclaimer) if subscription.ordered else None,
         )
         self._watchdog.watched.append(watched)
         self._reclaimers.append(reclaimer)
 
-    def _busy(self, watched: Watched, work: Callable[[T], Awaitable[None]]) -> Callable[[T], Awaitable[None]]:
-        """Tell the watchdog while something is in hand."""
-
-        async def busy(what: T) -> None:
+    def _handler(self, watched: Watched) -> Callable[[Sequence[Entry]], Awaitable[None]]:
+        async def handle(entries: Sequence[Entry]) -> None:
             watched.busy_since = time.monotonic()
             try:
-                await work(what)
+                await self._deliver(watched.subscription, entries)
             finally:
                 watched.busy_since = None
 
-        return busy
+        return handle
+
+    async def _catch_up(
+        self, watched: Watched, reclaimer: Reclaimer, before: str, going_on: Callable[[], bool]
+    ) -> bool:
+        """Handle what came before an entry; the watchdog sees each of them in hand."""
+
+        def busy() -> bool:
+            watched.busy_since = time.monotonic()
+            return going_on()
+
+        try:
+            return await reclaimer.catch_up(before, busy)
+        finally:
+            watched.busy_since = None
 
     async def _deliver(self, subscription: Subscription, entries: Sequence[Entry]) -> None:
         """Deliver a batch; what raises stays pending for the reclaimer (``broker`` swallows the exception)."""

@@ -118,9 +118,12 @@ def queue_id_of(fields: Mapping[bytes, bytes]) -> str:
 
 
 def spec_of(fields: Mapping[bytes, bytes]) -> bytes:
-    """The JSON of what a run executes; of one with an entrypoint its hash does not keep how it begins and ends."""
+    """The JSON of what a run executes; its hash keeps a line with the entrypoint, if there is one, and what follows it."""
     kept = fields.get(b"spec", b"{}")
-    return kept if kept.startswith(b"{") else b'{"entrypoint":"%b}' % kept
+    if kept.startswith(b"{"):
+        return kept
+    entrypoint, _, rest = kept.partition(b"\n")
+    return b'{"entrypoint":"%b","parameters":%b}' % (entrypoint, rest)
 
 
 def to_run(

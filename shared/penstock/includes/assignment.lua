@@ -23,11 +23,11 @@ local function assign(assigned, queue, run, due_ms, worker, nonce)
   redis.call('HSET', key_run(run.id), 'state', 'PENDING', 'seq', digits[run.seq], 'pool_id', run.pool_id, 'worker', worker.name, 'boot',
     boots[ident], 'token', token, 'epoch', epoch, 'claimed', now_text, 'due', due_ms, 'history', run.history)
   local packed = redis.call('HGET', key_run(run.id), 'spec')
-  local opening, spec, closing = unpack_spec(packed)
+  local opening, entrypoint, between, rest, closing = unpack_spec(packed)
   inboxes[worker.name] = inboxes[worker.name] or {}
   table.insert(inboxes[worker.name], '{"id":"' .. run.id .. '","name":' .. cjson.encode(run.name) .. ',"token":"' .. token ..
     '","epoch":' .. epoch .. ',"queue":' .. queue.name .. ',"due_ms":' .. due_ms .. ',"spec":' ..
-    opening .. spec .. closing .. '}')
+    opening .. entrypoint .. between .. rest .. closing .. '}')
   worker.free = worker.free - 1
   free_touched[ident] = { run.pool_id, worker.name }
   assigned.runs, assigned.bytes = assigned.runs + 1, assigned.bytes + #packed

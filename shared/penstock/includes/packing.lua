@@ -8,16 +8,19 @@ local function pack_id(uuid)
   return (uuid:gsub('-', ''):gsub('%x%x', function(byte) return string.char(tonumber(byte, 16)) end))
 end
 
--- One that begins with an entrypoint loses what it has in common with all others of its kind.
-local OPENING = '{"entrypoint":"'
+-- One that begins with an entrypoint and parameters becomes a line with the entrypoint, and what comes after it.
+local OPENING, BETWEEN = '{"entrypoint":"', '","parameters":'
 local function pack_spec(json)
-  local first = json:sub(#OPENING + 1, #OPENING + 1)
-  if json:sub(1, #OPENING) ~= OPENING or first == '{' or first == '' or json:sub(-1) ~= '}' then return json end
-  return json:sub(#OPENING + 1, -2)
+  local at = json:sub(1, #OPENING) == OPENING and json:find(BETWEEN, #OPENING + 1, true)
+  if not at or #json < at + #BETWEEN or json:sub(-1) ~= '}' then return json end
+  local entrypoint = json:sub(#OPENING + 1, at - 1)
+  if entrypoint == '' or entrypoint:sub(1, 1) == '{' or entrypoint:find('\n', 1, true) then return json end
+  return entrypoint .. '\n' .. json:sub(at + #BETWEEN, -2)
 end
 
--- In three pieces, to be put together where they are needed: most specifications are long.
+-- In five pieces, to be put together where they are needed: most specifications are long.
 local function unpack_spec(packed)
-  if packed:sub(1, 1) == '{' then return '', packed, '' end
-  return OPENING, packed, '}'
+  if packed:sub(1, 1) == '{' then return packed, '', '', '', '' end
+  local at = packed:find('\n', 1, true)
+  return OPENING, packed:sub(1, at - 1), BETWEEN, packed:sub(at + 1), '}'
 end

@@ -3,8 +3,8 @@
 -- USES      answer reply
 -- CONSTANTS ANSWER_EXPIRE_SECONDS REPLY_EXPIRE_SECONDS
 -- RETURNS   earlier_answer(command_id), expired(deadline_ms), accept(command_id, result), refuse(command_id, code, message, hint),
---           send_answer(command_id, answer), by_word(ids, answers, words); and for commands that answer the same when they come
---           again, without remembering what: push_result(command_id, result), push_refusal(command_id, code, message, hint)
+--           send_answer(command_id, answer), by_word(ids, answers, words); and for commands that need no memory of their answer when
+--           they come again: push_result(command_id, result), push_refusal(command_id, code, message, hint)
 -- COST      O(1)
 -- RULE      none
 
