@@ -40,9 +40,10 @@ class Story:
         self.lines.append({"kind": kind, "at": self._at, **facts})
         return self
 
-    def set(self, what: str, of: str, value: Any, *, ok: bool | None = True) -> Story:
+    def set(self, what: str, of: str, value: Any, *, ok: bool | None = True, patience_ms: int = 0) -> Story:
         sent, self._at = self._at + 10, self._at + 20
-        return self.line("setting", what=what, of=of, value=value, sent=sent, answered=self._at if ok else None, ok=ok)
+        facts = {"what": what, "of": of, "value": value, "sent": sent, "until": sent + patience_ms}
+        return self.line("setting", **facts, answered=self._at if ok else None, ok=ok)
 
     def submit(
         self, run: str, queue: str = "low", deployment: str | None = None, *, wait_ms: int | None = None
@@ -225,6 +226,27 @@ def test_a_raised_limit_that_was_refused_never_counts() -> None:
 def test_a_change_that_nobody_answered_may_have_happened() -> None:
     story = Story(pool_limit=1).worker("w1").submit("a").submit("b").set("limit", "pool", 9, ok=None)
     story.hand_out("a").hand_out("b").run("a").run("b").holds()
+
+
+def changed_twice(*, patience_ms: int) -> Story:
+    """Nobody answers the first change in time; the second one is answered before the first one's deadline, if it has one."""
+    story = Story(pool_limit=1).worker("w1").submit("a").submit("b")
+    story.set("limit", "pool", 9, ok=None, patience_ms=patience_ms).set("limit", "pool", 1)
+    return story.hand_out("a").hand_out("b").run("a").run("b")
+
+
+def test_until_its_deadline_a_change_that_nobody_answered_may_come_after_a_newer_one() -> None:
+    changed_twice(patience_ms=500).holds()
+
+
+def test_past_its_deadline_a_change_is_not_made_any_more() -> None:
+    changed_twice(patience_ms=5).breaks(1, "limit 1")
+
+
+def test_a_priority_that_may_still_be_changed_is_not_known() -> None:
+    story = Story().worker("w1").set("priority", "queue/low", None, ok=None, patience_ms=500)
+    story.set("priority", "queue/low", 1).set("priority", "queue/high", 5).submit("a").submit("b", "high")
+    story.hand_out("b").hand_out("a").run("a").run("b").holds()
 
 
 # Promise 2

@@ -249,7 +249,14 @@ class Load:
             self._recorder.write("note", text=f"{what} of {of} unanswered: {problem}")
         self.commands += 1
         self._recorder.write(
-            "setting", what=what, of=of, value=value, sent=sent, answered=now_ms() if ok else None, ok=ok
+            "setting",
+            what=what,
+            of=of,
+            value=value,
+            sent=sent,
+            answered=now_ms() if ok else None,
+            ok=ok,
+            until=sent + int(TIMEOUT_SECONDS * 1000),
         )
         return bool(ok)
 
@@ -271,13 +278,17 @@ class Load:
     async def _swap_priority(self, queue: str) -> None:
         """Others may shift: what they are is not known before they have been read."""
         sent = now_ms()
-        for name in QUEUES:
-            self._recorder.write(
-                "setting", what="priority", of=f"queue/{name}", value=None, sent=sent, answered=sent, ok=True
-            )
-        with contextlib.suppress(PenstockError):
+        until = sent + int(TIMEOUT_SECONDS * 1000)
+        unknown = [{"what": "priority", "of": f"queue/{name}", "value": None, "sent": sent} for name in QUEUES]
+        for line in unknown:
+            self._recorder.write("setting", **line, answered=sent, ok=True, until=until)
+        try:
             await self._penstock.update_queue(POOL, queue, priority=self._chance.randint(1, 20))
             await self._read_priorities()
+        except PenstockError:
+            # It may still be made, also after they have been read again.
+            for line in unknown:
+                self._recorder.write("setting", **line, answered=None, ok=None, until=until)
 
     async def _read_priorities(self) -> None:
         for queue in await self._penstock.read_queues(POOL):

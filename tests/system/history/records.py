@@ -7,7 +7,8 @@ and so one clock; what a worker *says* about the time (a fault turns it by an ho
 kind        says
 =========== ==========================================================================================================
 setting     ``what`` (limit, paused, priority) ``of`` (``pool``, ``queue/NAME``, ``deployment/NAME``) became ``value``: ``sent``
-            and ``answered`` ms, ``ok`` true, false (refused) or null (nobody knows: no answer came)
+            and ``answered`` ms, ``ok`` true, false (refused) or null (nobody knows: no answer came); ``until`` its deadline:
+            as long as nobody has answered, or Redis has forgotten that, it may still be made, also after a newer one
 submit      ``runs``: id, queue, deployment or null, due ms or null (at once), delay ms of a retry
 accepted    ``runs``: ids a reply called accepted
 cancel      ``runs``: ids somebody asked to cancel; also written before ``delete`` commands of pools and queues: ids null
@@ -101,12 +102,13 @@ class Report(NamedTuple):
 
 @dataclass
 class Change:
-    """A definition changed; ``ok`` None means that it may have, any time from ``sent`` on."""
+    """A definition changed; ``ok`` None means that it may have, any time from ``sent`` to ``until``."""
 
     value: Any
     sent: int
     answered: int | None
     ok: bool | None
+    until: int
 
 
 class Outage(NamedTuple):
@@ -146,7 +148,8 @@ class Record:
 def _note(record: Record, line: dict[str, Any]) -> None:  # noqa: C901, PLR0912 - one case for each kind
     match line["kind"]:
         case "setting":
-            change = Change(line["value"], line["sent"], line["answered"], line["ok"])
+            until = line.get("until", line["sent"])
+            change = Change(line["value"], line["sent"], line["answered"], line["ok"], until)
             record.changes[f"{line['what']} of {line['of']}"].append(change)
         case "submit":
             for run in line["runs"]:

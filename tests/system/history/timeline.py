@@ -6,10 +6,12 @@ import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tests.system.history.records import Record
+    from tests.system.history.records import Change, Record
 
 
 UNSAID = {"paused": False}
+LONGEST_MS = 60_000
+"""No change has a later deadline after it was sent."""
 
 
 class Definitions:
@@ -25,15 +27,21 @@ class Definitions:
     def possible(self, what: str, of: str, at: int, *, since: int | None = None) -> list[Any]:
         """All values it may have had at a moment, or from ``since`` until then."""
         found: list[Any] = []
+        certain: Change | None = None
         for change in reversed(self._changes.get(f"{what} of {of}", ())):
             if change.sent > at or change.ok is False:
                 continue
-            found.append(change.value)
-            # An answer in the same millisecond came too late to be a barrier.
-            if change.ok and change.answered is not None and change.answered < (at if since is None else since):
-                return found
+            if certain is None:
+                found.append(change.value)
+                # An answer in the same millisecond came too late to be a barrier.
+                if change.ok and change.answered is not None and change.answered < (at if since is None else since):
+                    certain = change
+            elif certain.sent - change.sent > LONGEST_MS:
+                break
+            elif change.ok is None and change.until >= certain.sent:
+                found.append(change.value)
         # Never said for sure: no limit, not paused, no known priority.
-        return [*found, UNSAID.get(what)]
+        return found if certain else [*found, UNSAID.get(what)]
 
     def most(self, of: str, at: int) -> float:
         """The highest limit that may have been in force."""
