@@ -212,7 +212,7 @@ class Handlers:
             command: Command = delivery.message
             if not command.id:
                 # Whoever sent it waits for nothing, but when it comes again it must be known all the same.
-                command = command.model_copy(update={"id": f"entry-{delivery.entry.id}"})
+                command = command.model_copy(update={"id": f"no-reply:{delivery.entry.id}"})
             try:
                 reply = await execute(delivery.partition, command)
             except Refused as refusal:
