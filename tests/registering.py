@@ -10,6 +10,7 @@ from penstock.contracts.deployments import CreateDeployment, CreateSchedule, Sch
 from penstock.contracts.events import deployment_identity, event_id
 from penstock.contracts.pools import CreatePool
 from penstock.contracts.queues import CreateQueue, UpdateQueue
+from services.pool_registry.rules import Place
 from services.pool_registry.store import RegistryStore
 from tests.support import read_events, read_messages
 
@@ -28,9 +29,9 @@ class Registry:
         self.store = RegistryStore(client)
         self._seen = {"events": 0, "definitions": 0}
 
-    async def answer(self, command: Command) -> Reply:
+    async def answer(self, command: Command, entry: str = "") -> Reply:
         execute = getattr(self.store, command.model_dump()["type"])
-        reply: Reply = await execute(0, command)
+        reply: Reply = await execute(Place(0, entry), command)
         return reply
 
     async def result(self, command: Command) -> Any:

@@ -25,13 +25,13 @@ class Known(NamedTuple):
     """What the checks of a command about a deployment look at.
 
     Attributes:
-        answered: this command was executed before; its script will answer the same again.
+        settled: this command was executed before, or a newer one about its deployment was; its script will say so.
         now: Redis TIME.
         deployment: its fields as values, its schedules in no order; None when there is none.
         template: the base job template of the pool it is, or is to be, in; None when there is no such pool.
     """
 
-    answered: bool
+    settled: bool
     now: datetime
     deployment: dict[str, Any] | None
     template: dict[str, Any] | None

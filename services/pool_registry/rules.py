@@ -29,6 +29,19 @@ KEEPS_FUTURE_RUNS: Final = frozenset(
 """Fields of a deployment that say nothing about the runs its schedules have made already."""
 
 
+class Place(NamedTuple):
+    """Where a command stands.
+
+    Attributes:
+        partition: of its stream.
+        entry: id of the stream entry it came in. Commands about one pool, or one deployment, are carried out in that order, or
+            refused as overtaken; without one its order does not count.
+    """
+
+    partition: int
+    entry: str = ""
+
+
 class Placement(NamedTuple):
     """Where a queue goes among the priorities of its pool.
 
@@ -63,6 +76,17 @@ def place_priority(taken: Mapping[str, int], wanted: int | None, mover: str = ""
     if number > MAX_LIMIT:
         raise Conflict(f"no room at priority {wanted}", "choose a smaller number")
     return Placement(wanted, shifted)
+
+
+def is_overtaken(entry: str, newest: str) -> bool:
+    """Say whether a command must not be carried out any more: what it asks for was decided anew by a later one.
+
+    Args:
+        entry: id of the stream entry it came in, ``<ms>-<number>``.
+        newest: that of the newest command about the same pool or deployment that was carried out.
+    """
+    first, second = ([int(part) for part in one.split("-")] for one in (entry, newest))
+    return first < second
 
 
 def pool_status(*, is_paused: bool, online: int) -> PoolStatus:

@@ -72,11 +72,11 @@ class RegistryStore:
     def __init__(self, client: Redis) -> None:
         self._client = client
 
-    async def create_pool(self, partition: int, command: CreatePool) -> Reply:
+    async def create_pool(self, place: rules.Place, command: CreatePool) -> Reply:
         """Create a pool and its default queue, or answer or overwrite the one there is."""
         return await self._run(
             CREATE_POOL,
-            partition,
+            place,
             command,
             rest=rules.texts(command, PoolChanges.model_fields),
             pool=command.pool,
@@ -90,28 +90,28 @@ class RegistryStore:
             queue_description=rules.json_text(DEFAULT_QUEUE_DESCRIPTION),
         )
 
-    async def update_pool(self, partition: int, command: UpdatePool) -> Reply:
+    async def update_pool(self, place: rules.Place, command: UpdatePool) -> Reply:
         """Set the fields that were given."""
         rest = rules.texts(command.changes, _given(command.changes))
-        return await self._run(UPDATE_POOL, partition, command, rest=rest, pool=command.pool)
+        return await self._run(UPDATE_POOL, place, command, rest=rest, pool=command.pool)
 
-    async def pause_pool(self, partition: int, command: PausePool) -> Reply:
+    async def pause_pool(self, place: rules.Place, command: PausePool) -> Reply:
         """Hand out nothing more from a pool."""
-        return await self._run(PAUSE_POOL, partition, command, pool=command.pool)
+        return await self._run(PAUSE_POOL, place, command, pool=command.pool)
 
-    async def resume_pool(self, partition: int, command: ResumePool) -> Reply:
+    async def resume_pool(self, place: rules.Place, command: ResumePool) -> Reply:
         """Hand out again."""
-        return await self._run(RESUME_POOL, partition, command, pool=command.pool)
+        return await self._run(RESUME_POOL, place, command, pool=command.pool)
 
-    async def delete_pool(self, partition: int, command: DeletePool) -> Reply:
+    async def delete_pool(self, place: rules.Place, command: DeletePool) -> Reply:
         """Delete a pool and its queues."""
-        return await self._run(DELETE_POOL, partition, command, pool=command.pool)
+        return await self._run(DELETE_POOL, place, command, pool=command.pool)
 
-    async def create_queue(self, partition: int, command: CreateQueue) -> Reply:
+    async def create_queue(self, place: rules.Place, command: CreateQueue) -> Reply:
         """Create a queue, or answer the one there is."""
         return await self._run(
             CREATE_QUEUE,
-            partition,
+            place,
             command,
             pool=command.pool,
             queue=command.queue,
@@ -123,12 +123,12 @@ class RegistryStore:
             queue_id=str(uuid.uuid4()),
         )
 
-    async def update_queue(self, partition: int, command: UpdateQueue) -> Reply:
+    async def update_queue(self, place: rules.Place, command: UpdateQueue) -> Reply:
         """Set the fields that were given."""
         changes, given = command.changes, _given(command.changes)
         return await self._run(
             UPDATE_QUEUE,
-            partition,
+            place,
             command,
             rest=rules.texts(changes, given),
             pool=command.pool,
@@ -137,25 +137,25 @@ class RegistryStore:
             priority=changes.priority if "priority" in given else None,
         )
 
-    async def pause_queue(self, partition: int, command: PauseQueue) -> Reply:
+    async def pause_queue(self, place: rules.Place, command: PauseQueue) -> Reply:
         """Hand out nothing more from a queue."""
-        return await self._run(PAUSE_QUEUE, partition, command, pool=command.pool, queue=command.queue)
+        return await self._run(PAUSE_QUEUE, place, command, pool=command.pool, queue=command.queue)
 
-    async def resume_queue(self, partition: int, command: ResumeQueue) -> Reply:
+    async def resume_queue(self, place: rules.Place, command: ResumeQueue) -> Reply:
         """Hand out again."""
-        return await self._run(RESUME_QUEUE, partition, command, pool=command.pool, queue=command.queue)
+        return await self._run(RESUME_QUEUE, place, command, pool=command.pool, queue=command.queue)
 
-    async def delete_queue(self, partition: int, command: DeleteQueue) -> Reply:
+    async def delete_queue(self, place: rules.Place, command: DeleteQueue) -> Reply:
         """Delete a queue."""
-        return await self._run(DELETE_QUEUE, partition, command, pool=command.pool, queue=command.queue)
+        return await self._run(DELETE_QUEUE, place, command, pool=command.pool, queue=command.queue)
 
-    async def create_deployment(self, partition: int, command: CreateDeployment) -> Reply:
+    async def create_deployment(self, place: rules.Place, command: CreateDeployment) -> Reply:
         """Create a deployment with its schedules, or overwrite the one there is."""
         flow, _, label = command.deployment.partition("/")
-        schedules = None if command.schedules is None else await self._rows(partition, command.schedules)
+        schedules = None if command.schedules is None else await self._rows(place.partition, command.schedules)
         return await self._run(
             CREATE_DEPLOYMENT,
-            partition,
+            place,
             command,
             rest=rules.texts(command, DeploymentChanges.model_fields),
             deployment=command.deployment,
@@ -169,81 +169,87 @@ class RegistryStore:
             overwrite=command.overwrite,
         )
 
-    async def update_deployment(self, partition: int, command: UpdateDeployment) -> Reply:
+    async def update_deployment(self, place: rules.Place, command: UpdateDeployment) -> Reply:
         """Set the fields that were given."""
         changes, given = command.changes, _given(command.changes)
         return await self._run(
             UPDATE_DEPLOYMENT,
-            partition,
+            place,
             command,
             rest=rules.texts(changes, given),
             deployment=command.deployment,
             pool=changes.pool if "pool" in given else "",
         )
 
-    async def pause_deployment(self, partition: int, command: PauseDeployment) -> Reply:
+    async def pause_deployment(self, place: rules.Place, command: PauseDeployment) -> Reply:
         """Stop the schedules of a deployment."""
-        return await self._run(PAUSE_DEPLOYMENT, partition, command, deployment=command.deployment)
+        return await self._run(PAUSE_DEPLOYMENT, place, command, deployment=command.deployment)
 
-    async def resume_deployment(self, partition: int, command: ResumeDeployment) -> Reply:
+    async def resume_deployment(self, place: rules.Place, command: ResumeDeployment) -> Reply:
         """Let its schedules go on."""
-        return await self._run(RESUME_DEPLOYMENT, partition, command, deployment=command.deployment)
+        return await self._run(RESUME_DEPLOYMENT, place, command, deployment=command.deployment)
 
-    async def delete_deployment(self, partition: int, command: DeleteDeployment) -> Reply:
+    async def delete_deployment(self, place: rules.Place, command: DeleteDeployment) -> Reply:
         """Delete a deployment and its schedules."""
         moved_to = rules.json_text(command.moved_to)
-        return await self._run(DELETE_DEPLOYMENT, partition, command, deployment=command.deployment, moved_to=moved_to)
+        return await self._run(DELETE_DEPLOYMENT, place, command, deployment=command.deployment, moved_to=moved_to)
 
-    async def create_schedule(self, partition: int, command: CreateSchedule) -> Reply:
+    async def create_schedule(self, place: rules.Place, command: CreateSchedule) -> Reply:
         """Add a schedule to a deployment."""
-        (row,) = await self._rows(partition, [command.schedule])
+        (row,) = await self._rows(place.partition, [command.schedule])
         return await self._run(
             CREATE_SCHEDULE,
-            partition,
+            place,
             command,
             deployment=command.deployment,
             schedule=rules.json_text(row),
             slug=command.schedule.slug,
         )
 
-    async def update_schedule(self, partition: int, command: UpdateSchedule) -> Reply:
+    async def update_schedule(self, place: rules.Place, command: UpdateSchedule) -> Reply:
         """Replace a schedule, or switch it on and off."""
         wanted = command.schedule
         if wanted is not None and command.active is not None:
             wanted = wanted.model_copy(update={"active": command.active})
         return await self._run(
             UPDATE_SCHEDULE,
-            partition,
+            place,
             command,
             deployment=command.deployment,
             schedule_id=command.schedule_id,
-            schedule=rules.json_text((await self._rows(partition, [wanted]))[0]) if wanted else "",
+            schedule=rules.json_text((await self._rows(place.partition, [wanted]))[0]) if wanted else "",
             slug=wanted.slug if wanted else "",
             active=rules.json_text(command.active),
         )
 
-    async def delete_schedule(self, partition: int, command: DeleteSchedule) -> Reply:
+    async def delete_schedule(self, place: rules.Place, command: DeleteSchedule) -> Reply:
         """Delete a schedule of a deployment."""
         ident = command.schedule_id
-        return await self._run(DELETE_SCHEDULE, partition, command, deployment=command.deployment, schedule_id=ident)
+        return await self._run(DELETE_SCHEDULE, place, command, deployment=command.deployment, schedule_id=ident)
 
-    async def know(self, partition: int, command: Command, deployment: str, pool: str | None = None) -> checks.Known:
+    async def know(
+        self, place: rules.Place, command: Command, deployment: str, pool: str | None = None
+    ) -> checks.Known:
         """Read what is needed to check a command about a deployment.
 
         Args:
-            partition: where it lives.
+            place: of the command.
             command: may have been executed before.
             deployment: its name.
             pool: the one it is to be in; None means the one it is in.
         """
         now_ms = await redis_now_ms(self._client)
+        partition = place.partition
         ident: Any = await self._client.hget(keys.key(partition, "deployments"), deployment)
-        answered = command.id and await self._client.exists(keys.key(partition, "answer", command.id))
+        settled = command.id and await self._client.exists(keys.key(partition, "answer", command.id))
+        newest: Any = await self._client.get(keys.key(partition, "last_applied", f"deployment/{deployment}"))
+        if place.entry and newest:
+            settled = settled or rules.is_overtaken(place.entry, newest.decode())
         fields = await self._find_deployment(partition, ident.decode()) if ident else None
         name = pool or (fields and fields["pool"])
         found = await self._find_pool(partition, name) if name else None
         template = found.base_job_template if found else None
-        return checks.Known(bool(answered), datetime.fromtimestamp(now_ms // 1000, UTC), fields, template)
+        return checks.Known(bool(settled), datetime.fromtimestamp(now_ms // 1000, UTC), fields, template)
 
     async def _find_deployment(self, partition: int, ident: str) -> dict[str, Any] | None:
         async with self._client.pipeline(transaction=True) as pipe:
@@ -260,13 +266,14 @@ class RegistryStore:
         now = datetime.fromtimestamp(now_ms / 1000, UTC)
         return [rules.schedule_row(schedule, new_run_id(partition, now_ms), now) for schedule in schedules]
 
-    async def read_pool(self, partition: int, command: ReadPool) -> Reply:
+    async def read_pool(self, place: rules.Place, command: ReadPool) -> Reply:
         """Answer a pool with its queues by priority.
 
         Raises:
             NotFound: there is no such pool.
             Expired: the deadline has passed.
         """
+        partition = place.partition
         if command.deadline is not None and await redis_now_ms(self._client) > command.deadline:
             raise Expired("the deadline had passed before the command was read", "send it again with a later deadline")
         pool = await self._find_pool(partition, command.pool)
@@ -276,15 +283,16 @@ class RegistryStore:
         await answer(self._client, partition, reply)
         return reply
 
-    async def refuse(self, partition: int, command: Command, refusal: Refused) -> Reply:
+    async def refuse(self, place: rules.Place, command: Command, refusal: Refused) -> Reply:
         """Answer a command that breaks a rule which needs no state."""
         error = ReplyError(code=refusal.code, message=refusal.message, hint=refusal.hint)
         reply = Reply(id=command.id, ok=False, error=error)
-        await answer(self._client, partition, reply)
+        await answer(self._client, place.partition, reply)
         return reply
 
-    async def _run(self, script: lua.Script, partition: int, command: Command, **arguments: Any) -> Reply:
-        answered = await script(self._client, partition, command_id=command.id, deadline=command.deadline, **arguments)
+    async def _run(self, script: lua.Script, place: rules.Place, command: Command, **arguments: Any) -> Reply:
+        told: dict[str, Any] = {"command_id": command.id, "deadline": command.deadline, "entry": place.entry}
+        answered = await script(self._client, place.partition, **told, **arguments)
         return Reply.model_validate_json(answered)
 
     async def _names_hint(self, partition: int) -> str:

@@ -9,6 +9,7 @@
     |   |-- Conflict       it exists already, or its state forbids the change
     |   |-- Reserved       the name belongs to the system
     |   |-- Expired        the command's deadline had passed before anybody read it
+    |   |-- Overtaken      a newer command about the same pool or deployment was carried out before this one
     |   `-- CursorExpired  the events after a cursor have been trimmed
     |-- Unavailable        Redis or a service does not answer; trying again may help
     |   `-- NoReply        the command was sent, nobody answered within its deadline
@@ -74,6 +75,12 @@ class Expired(Refused):
     code = "expired"
 
 
+class Overtaken(Refused):
+    """A newer command about the same pool or deployment was carried out before this one; nothing was changed."""
+
+    code = "overtaken"
+
+
 class CursorExpired(Refused):
     """The events after a cursor have been trimmed: whoever reads on has missed some.
 
@@ -106,7 +113,7 @@ class BadSettings(PenstockError):
 
 
 REFUSALS: dict[str, type[Refused]] = {
-    error.code: error for error in (Refused, Invalid, NotFound, Conflict, Reserved, Expired, CursorExpired)
+    error.code: error for error in (Refused, Invalid, NotFound, Conflict, Reserved, Expired, Overtaken, CursorExpired)
 }
 """Code on the wire -> error class."""
 

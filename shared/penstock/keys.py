@@ -13,6 +13,7 @@ logs                  STREAM  worker              output of one run
 event_ledger          HASH    publishing script   resource id -> last ``seq``; ``<id>|status`` -> last status event
 reply                 LIST    command's reader    the answer to one command, popped by its caller, expires
 answer                STRING  command's reader    the same answer, kept for a re-delivery, expires
+last_applied          STRING  pool_registry       entry of the newest command about ``pool/<name>`` or so, expires
 pools                 HASH    pool_registry       pool name -> pool id
 pool                  HASH    pool_registry       one pool: values are JSON texts (see contracts.pools)
 pool_queues           ZSET    pool_registry       queue id by priority
@@ -78,6 +79,7 @@ FAMILIES: Final[dict[str, str]] = {
     "event_ledger": "event-ledger",
     "reply": "reply:{}",
     "answer": "answer:{}",
+    "last_applied": "last-applied:{}",
     "pools": "pools",
     "pool": "pool:{}",
     "pool_queues": "pool:{}:queues",

@@ -57,7 +57,7 @@ async def test_the_answer_is_gone_once_taken(client: Redis) -> None:
     assert await client.keys("*:reply:*") == []
 
 
-@pytest.mark.parametrize("code", sorted(errors.REFUSALS))
+@pytest.mark.parametrize("code", sorted(errors.REFUSALS.keys() - {errors.Overtaken.code}))
 async def test_a_refusal_is_raised_as_its_own_error(client: Redis, code: str) -> None:
     with pytest.raises(errors.Refused) as caught:
         await answered(
@@ -65,6 +65,21 @@ async def test_a_refusal_is_raised_as_its_own_error(client: Redis, code: str) ->
         )
     assert type(caught.value) is errors.REFUSALS[code]
     assert (caught.value.message, caught.value.hint) == ("no such pool", "penstock work-pool ls")
+
+
+async def test_a_command_that_was_overtaken_is_sent_again_under_its_name(client: Redis) -> None:
+    asking = asyncio.create_task(request(client, streams.COMMANDS, 0, PausePool(pool="etl"), timeout_seconds=5))
+    command = await sent(client)
+    overtaken = ReplyError(code="overtaken", message="a newer command was carried out")
+    await answer(client, 0, Reply(id=command["id"], ok=False, error=overtaken))
+
+    async def sent_twice() -> bool:
+        return len(await read_messages(client, "commands")) == 2
+
+    await wait_until(sent_twice, what="it comes again")
+    assert await read_messages(client, "commands") == [command, command]
+    await answer(client, 0, Reply(id=command["id"], ok=True, result="as it says: overtaken"))
+    assert await asking == "as it says: overtaken"
 
 
 async def test_an_unknown_refusal_is_still_a_refusal(client: Redis) -> None:

@@ -9,6 +9,7 @@ import orjson
 from penstock import keys
 from penstock.client.records import queue_id_of
 from penstock.contracts.pools import Pool, ReadPool
+from services.pool_registry.rules import Place
 from services.pool_registry.store import RegistryStore
 from tests.services.domain_world import IN_FLIGHT
 
@@ -33,7 +34,7 @@ class Sight:
         real = {symbol: ident for ident, symbol in self._symbols.items()}
         inboxes = await self._inboxes()
         names: Any = await self.client.hkeys(keys.key(0, "pools"))
-        pools = [await RegistryStore(self.client).read_pool(0, ReadPool(pool=name.decode())) for name in names]
+        pools = [await RegistryStore(self.client).read_pool(Place(0), ReadPool(pool=name.decode())) for name in names]
         return {
             "pools": {pool.result["name"]: await self._pool(Pool(**pool.result)) for pool in pools},
             "workers": await self._workers([real[symbol] for symbol in real if symbol.startswith("pool-")]),

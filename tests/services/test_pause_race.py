@@ -24,6 +24,7 @@ from penstock.contracts.workers import MAX_SLOTS
 from services.dispatcher import bounds
 from services.dispatcher.settings import DispatcherSettings
 from services.dispatcher.store import DispatchStore
+from services.pool_registry.rules import Place
 from services.pool_registry.store import RegistryStore
 from tests.definitions import DefinedPool, define_pool
 from tests.dispatching import announce, assigned, submit
@@ -137,14 +138,14 @@ def decided_late(left: list[int]) -> int:
 async def test_nothing_is_handed_out_after_the_pause_of_a_pool_has_answered(client: Redis, rival: Rival) -> None:
     turns, left = random.Random(4), []
     pause, resume = PausePool(pool="etl"), ResumePool(pool="etl")
-    await rival.registry.pause_pool(0, pause)
+    await rival.registry.pause_pool(Place(0), pause)
     for _ in range(1000):
         await finish_all(rival)
         await fill(rival)
         await rival.mark(LIFTED)
-        await rival.registry.resume_pool(0, resume)
+        await rival.registry.resume_pool(Place(0), resume)
 
-        await rival.race(lambda: rival.registry.pause_pool(0, pause), turns.randrange(40))
+        await rival.race(lambda: rival.registry.pause_pool(Place(0), pause), turns.randrange(40))
 
         left.append(await waiting(rival))
     await rival.mark(LIFTED)
@@ -164,13 +165,13 @@ async def test_nothing_of_a_queue_is_handed_out_after_its_pause_has_answered_whi
     turns, left = random.Random(5), []
     pause, resume = PauseQueue(pool="etl", queue="fast"), ResumeQueue(pool="etl", queue="fast")
     fast = f"prefect.work-queue.{rival.pool.queues['fast']}"
-    await rival.registry.pause_queue(0, pause)
+    await rival.registry.pause_queue(Place(0), pause)
     for _ in range(200):
         await fill(rival, "fast")
         await rival.mark(LIFTED)
-        await rival.registry.resume_queue(0, resume)
+        await rival.registry.resume_queue(Place(0), resume)
 
-        await rival.race(lambda: rival.registry.pause_queue(0, pause), turns.randrange(40))
+        await rival.race(lambda: rival.registry.pause_queue(Place(0), pause), turns.randrange(40))
 
         left.append(await waiting(rival, "fast"))
         await submit(rival.dispatchers[0], "etl", "slow")
@@ -190,10 +191,10 @@ async def test_no_claim_passes_a_lower_limit_once_it_has_answered(client: Redis,
     async def limit(number: int | None) -> Reply:
         if of == "pool":
             return await rival.registry.update_pool(
-                0, UpdatePool(pool="etl", changes=PoolChanges(concurrency_limit=number))
+                Place(0), UpdatePool(pool="etl", changes=PoolChanges(concurrency_limit=number))
             )
         changes = QueueChanges(concurrency_limit=number)
-        return await rival.registry.update_queue(0, UpdateQueue(pool="etl", queue="default", changes=changes))
+        return await rival.registry.update_queue(Place(0), UpdateQueue(pool="etl", queue="default", changes=changes))
 
     await limit(0)
     for _ in range(200):

@@ -3,6 +3,7 @@
 -- KEYS      events         STREAM  the partition's events
 -- ARGV      command_id     names the command and its answer; '' means nobody waits
 -- ARGV      deadline       ms of Redis TIME after which nothing must be done; '' means never
+-- ARGV      entry          id of the stream entry it came in; '' where order does not count
 -- ARGV      deployment     its name, flow/deployment
 -- ARGV      flow           first part of the name, a JSON text
 -- ARGV      label          second part of the name, a JSON text
@@ -18,7 +19,7 @@
 -- RETURNS   the answer with the whole deployment, a JSON text (penstock.contracts.replies)
 -- COST      O(fields + schedules ^ 2)
 -- RULE      rules.revises, rules.merged_schedules
-local answered = settled(command_id, deadline)
+local answered = settled(command_id, deadline, entry, 'deployment/' .. deployment)
 if answered then return answered end
 local found = find_deployment(deployment)
 if found and overwrite ~= '1' then

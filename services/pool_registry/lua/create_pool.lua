@@ -3,6 +3,7 @@
 -- KEYS      events             STREAM  the partition's events
 -- ARGV      command_id         names the command and its answer; '' means nobody waits
 -- ARGV      deadline           ms of Redis TIME after which nothing must be done; '' means never
+-- ARGV      entry              id of the stream entry it came in; '' where order does not count
 -- ARGV      pool               the pool's name
 -- ARGV      worker_type        type of its workers, a JSON text
 -- ARGV      is_paused          'true' or 'false'; 'false' leaves an existing pool as it is
@@ -18,7 +19,7 @@
 -- RETURNS   the answer with the whole pool, a JSON text (penstock.contracts.replies)
 -- COST      O(fields + queues of an existing pool)
 -- RULE      rules.pool_status
-local answered = settled(command_id, deadline)
+local answered = settled(command_id, deadline, entry, 'pool/' .. pool)
 if answered then return answered end
 
 local fields = { unpack(ARGV, fields_from) }

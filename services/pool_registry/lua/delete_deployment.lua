@@ -3,6 +3,7 @@
 -- KEYS      events             STREAM  the partition's events
 -- ARGV      command_id         names the command and its answer; '' means nobody waits
 -- ARGV      deadline           ms of Redis TIME after which nothing must be done; '' means never
+-- ARGV      entry              id of the stream entry it came in; '' where order does not count
 -- ARGV      deployment         its name, flow/deployment
 -- ARGV      moved_to           the pool it lives in from now on, in another partition, a JSON text; 'null' for none
 -- USES      deployment deployments schedules
@@ -10,7 +11,7 @@
 -- RETURNS   the answer with the whole deployment as it was, a JSON text (penstock.contracts.replies)
 -- COST      O(fields + schedules)
 -- RULE      none
-local answered = settled(command_id, deadline)
+local answered = settled(command_id, deadline, entry, 'deployment/' .. deployment)
 if answered then return answered end
 local found = find_deployment(deployment)
 if not found then return refuse_deployment(command_id, deployment) end

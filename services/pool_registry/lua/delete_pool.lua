@@ -3,13 +3,14 @@
 -- KEYS      events             STREAM  the partition's events
 -- ARGV      command_id         names the command and its answer; '' means nobody waits
 -- ARGV      deadline           ms of Redis TIME after which nothing must be done; '' means never
+-- ARGV      entry              id of the stream entry it came in; '' where order does not count
 -- ARGV      pool               the pool's name
 -- USES      pool pool_queue_names pool_queues pools queue
 -- INCLUDES  clock events replies definitions changes
 -- RETURNS   the answer with the whole pool as it was, a JSON text (penstock.contracts.replies)
 -- COST      O(queues of the pool)
 -- RULE      none
-local answered = settled(command_id, deadline)
+local answered = settled(command_id, deadline, entry, 'pool/' .. pool)
 if answered then return answered end
 local found = find_pool(pool)
 if not found then return refuse_pool(command_id, pool) end

@@ -3,6 +3,7 @@
 -- KEYS      events             STREAM  the partition's events
 -- ARGV      command_id         names the command and its answer; '' means nobody waits
 -- ARGV      deadline           ms of Redis TIME after which nothing must be done; '' means never
+-- ARGV      entry              id of the stream entry it came in; '' where order does not count
 -- ARGV      deployment         its name, flow/deployment
 -- ARGV      pool               name of the pool it is to go to; '' keeps the old
 -- ARGV      ...changes         names of fields and their JSON texts, in turn, the pool included
@@ -10,7 +11,7 @@
 -- RETURNS   the answer with the whole deployment, a JSON text (penstock.contracts.replies)
 -- COST      O(fields + schedules)
 -- RULE      rules.revises, rules.has_one_thing_to_run
-local answered = settled(command_id, deadline)
+local answered = settled(command_id, deadline, entry, 'deployment/' .. deployment)
 if answered then return answered end
 local found = find_deployment(deployment)
 if not found then return refuse_deployment(command_id, deployment) end

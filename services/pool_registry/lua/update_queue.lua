@@ -3,6 +3,7 @@
 -- KEYS      events             STREAM  the partition's events
 -- ARGV      command_id         names the command and its answer; '' means nobody waits
 -- ARGV      deadline           ms of Redis TIME after which nothing must be done; '' means never
+-- ARGV      entry              id of the stream entry it came in; '' where order does not count
 -- ARGV      pool               the pool's name
 -- ARGV      queue              the queue's name
 -- ARGV      new_name           the name it is to have; '' keeps the old
@@ -13,7 +14,7 @@
 -- RETURNS   the answer with the whole queue, a JSON text (penstock.contracts.replies)
 -- COST      O(shifted queues * log(queues of the pool))
 -- RULE      rules.place_priority
-local answered = settled(command_id, deadline)
+local answered = settled(command_id, deadline, entry, 'pool/' .. pool)
 if answered then return answered end
 local found = find_pool(pool)
 if not found then return refuse_pool(command_id, pool) end

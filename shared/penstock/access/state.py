@@ -31,6 +31,7 @@ STATE: Final[dict[str, Access]] = {
     # Whoever makes a transition numbers its event; whoever executes a command keeps its answer.
     "event_ledger": Access((REGISTRY, MONITOR, DISPATCHER), ()),
     "answer": Access((REGISTRY, DISPATCHER), ()),
+    "last_applied": _of(REGISTRY),
     "pools": _of(REGISTRY, MONITOR, DISPATCHER, SCHEDULER, CLIENT, WORKER),
     "pool": _of(REGISTRY, MONITOR, DISPATCHER, CLIENT, WORKER),
     "pool_queues": _of(REGISTRY, MONITOR, DISPATCHER, CLIENT, WORKER),

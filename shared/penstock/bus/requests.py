@@ -16,7 +16,7 @@ from penstock.bus.connection import OUTAGES, reconnections, redis_now_ms
 from penstock.bus.entries import entry_fields
 from penstock.bus.roundtrip import send_all
 from penstock.contracts.replies import Reply
-from penstock.errors import NoReply, PenstockError, Unavailable, refusal
+from penstock.errors import NoReply, Overtaken, PenstockError, Unavailable, refusal
 from penstock.streams import DATA_FIELD, MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:
@@ -158,6 +158,14 @@ def _outcome(raw: bytes | None, command: Command, stream: Stream, timeout_second
     return reply.result
 
 
+def _is_overtaken(answer: bytes) -> bool:
+    """Say whether an answer is the one to send the command again; only what looks like it is decoded."""
+    if Overtaken.code.encode() not in answer:
+        return False
+    error = Reply.model_validate_json(answer).error
+    return error is not None and error.code == Overtaken.code
+
+
 class _Asked:
     """Commands that wait for their answers.
 
@@ -176,9 +184,9 @@ class _Asked:
         self.answers: dict[str, bytes] = {}
 
     async def ask(self, end: float, on_answer: Callable[[str], object]) -> None:
-        """Send and wait; after an outage of Redis send again what is not answered: what was executed finds its own answer.
+        """Send and wait; send again what is not answered after an outage of Redis, or when one of them was overtaken.
 
-        Redis may have taken a command, or the answer, and have forgotten it.
+        Redis may have taken a command, or the answer, and have forgotten it. What was executed finds its own answer.
         """
         while len(self.answers) < len(self._entries) and time.monotonic() < end:
             known = reconnections(self._client)
@@ -201,13 +209,18 @@ class _Asked:
         return {name: ident for name, ident in self._replies.items() if ident not in self.answers}
 
     async def _collect(self, end: float, on_answer: Callable[[str], object], known: int) -> None:
-        """Take answers until all are there, the time is over, or a connection had to be made anew since it was ``known``."""
+        """Take answers until all are there, or the time is over, or there is something to be sent again.
+
+        That is when a connection had to be made anew since it was ``known``, and when a command was overtaken.
+        """
         while (names := list(self._open())) and (left := end - time.monotonic()) > 0:
             # Redis 6.2 rounds less than a millisecond down to 0, which means for ever.
             popped: Any = await self._client.blpop(names, timeout=max(0.05, min(left, _BLOCK_SECONDS)))
             if popped:
-                ident = self._replies[popped[0].decode()]
-                self.answers[ident] = bytes(popped[1])
+                ident, answer = self._replies[popped[0].decode()], bytes(popped[1])
+                if _is_overtaken(answer):
+                    return
+                self.answers[ident] = answer
                 on_answer(ident)
             elif reconnections(self._client) != known:
                 return
