@@ -102,6 +102,11 @@ class Scene:
         assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
         return [event["event"].rpartition(".")[2] for event in events]
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send every service a signal."""
+        for process in self.services.processes:
+            process.send_signal(number)
+
     async def acknowledged(self) -> bool:
         """Say whether no command is in hand."""
         (group,) = await self.client.xinfo_groups(keys.key(0, COMMANDS.name))
@@ -266,23 +271,44 @@ async def test_whoever_had_an_answer_looks_and_whoever_waits_gets_one(scene: Sce
         await scene.state(run, "COMPLETED")
 
 
-async def test_a_command_that_redis_hands_out_again_does_not_undo_a_newer_one(scene: Scene) -> None:
-    """Whoever had it in hand may be gone: its turn would come seconds later, by the reclaimer."""
+async def limits_of_which_one_is_forgotten(scene: Scene) -> None:
+    """An older command is in the hands of somebody who is gone, at the moment that is saved; the services are stopped."""
     bait, older = (
         UpdateQueue(id=f"limit-{limit}", pool="etl", queue="default", changes=QueueChanges(concurrency_limit=limit))
         for limit in (9, 3)
     )
-    for process in scene.services.processes:
-        process.send_signal(signal.SIGSTOP)
+    scene.signal(signal.SIGSTOP)
     # The read that is waiting takes the first entry, whether the registry goes on or not.
     await publish(scene.client, COMMANDS, 0, bait)
     await publish(scene.client, COMMANDS, 0, older)
     await scene.client.xreadgroup("pool_registry", "gone", {keys.key(0, COMMANDS.name): ">"})
     scene.server.save()
-    for process in scene.services.processes:
-        process.send_signal(signal.SIGCONT)
+
+
+async def test_a_command_that_redis_hands_out_again_does_not_undo_a_newer_one(scene: Scene) -> None:
+    """Whoever had it in hand may be gone: its turn would come seconds later, by the reclaimer."""
+    await limits_of_which_one_is_forgotten(scene)
+    scene.signal(signal.SIGCONT)
 
     scene.rewind()
+
+    await scene.penstock.update_queue("etl", "default", concurrency_limit=7)
+    await wait_until(scene.acknowledged, what="the older command to be acknowledged", timeout=PATIENCE_SECONDS)
+    assert (await scene.penstock.read_queue("etl", "default")).concurrency_limit == 7
+
+
+async def test_nor_does_it_when_redis_was_full_as_its_turn_came(scene: Scene) -> None:
+    await limits_of_which_one_is_forgotten(scene)
+    scene.rewind()
+    await scene.client.config_set("maxmemory", 1)
+    scene.signal(signal.SIGCONT)
+
+    async def tried_in_vain() -> bool:
+        (one,) = await scene.client.xpending_range(keys.key(0, COMMANDS.name), "pool_registry", "-", "+", 1)
+        return one["consumer"] != b"gone" and one["time_since_delivered"] > 500
+
+    await wait_until(tried_in_vain, what="the registry to catch up", timeout=PATIENCE_SECONDS)
+    await scene.client.config_set("maxmemory", 0)
 
     await scene.penstock.update_queue("etl", "default", concurrency_limit=7)
     await wait_until(scene.acknowledged, what="the older command to be acknowledged", timeout=PATIENCE_SECONDS)
