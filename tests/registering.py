@@ -29,9 +29,9 @@ class Registry:
         self.store = RegistryStore(client)
         self._seen = {"events": 0, "definitions": 0}
 
-    async def answer(self, command: Command, entry: str = "") -> Reply:
+    async def answer(self, command: Command, entry: str = "", *, again: bool = False) -> Reply:
         execute = getattr(self.store, command.model_dump()["type"])
-        reply: Reply = await execute(Place(0, entry), command)
+        reply: Reply = await execute(Place(0, entry, again), command)
         return reply
 
     async def result(self, command: Command) -> Any:

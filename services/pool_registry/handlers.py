@@ -205,8 +205,9 @@ class Handlers:
         """Create the queue of a deployment if it is missing, and if its pool is there; too late is too late for both."""
         if known.template is not None:
             wanted = CreateQueue(pool=pool, queue=queue, if_missing=True, deadline=command.deadline)
-            # Its turn is among the commands about the deployment, not among those about the pool.
-            await self._store.create_queue(Place(place.partition), wanted)
+            error = (await self._store.create_queue(place, wanted)).error
+            if error and error.code == Overtaken.code:
+                raise Overtaken(error.message, error.hint)
 
     async def _each(
         self, deliveries: list[Delivery[Any]], execute: Callable[[Place, Any], Awaitable[Reply]]
@@ -216,8 +217,8 @@ class Handlers:
             command: Command = delivery.message
             if not command.id:
                 # Whoever sent it waits for nothing, but when it comes again it must be known all the same.
-                command = command.model_copy(update={"id": f"no-reply:{delivery.entry.id}"})
-            place = Place(delivery.partition, delivery.entry.id)
+                command = command.model_copy(update={"id": f"entry {delivery.entry.id}"})
+            place = Place(delivery.partition, delivery.entry.id, delivery.entry.again)
             try:
                 reply = await execute(place, command)
             except Refused as refusal:

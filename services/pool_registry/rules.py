@@ -34,12 +34,14 @@ class Place(NamedTuple):
 
     Attributes:
         partition: of its stream.
-        entry: id of the stream entry it came in. Commands about one pool, or one deployment, are carried out in that order, or
-            refused as overtaken; without one its order does not count.
+        entry: id of the stream entry it came in; without one its order does not count.
+        again: it was handed out before. A newer command about the same pool or deployment may have been carried out meanwhile; then
+            it is refused as overtaken.
     """
 
     partition: int
     entry: str = ""
+    again: bool = False
 
 
 class Placement(NamedTuple):

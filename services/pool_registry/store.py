@@ -243,7 +243,7 @@ class RegistryStore:
         ident: Any = await self._client.hget(keys.key(partition, "deployments"), deployment)
         settled = command.id and await self._client.exists(keys.key(partition, "answer", command.id))
         newest: Any = await self._client.get(keys.key(partition, "last_applied", f"deployment/{deployment}"))
-        if place.entry and newest:
+        if place.again and newest:
             settled = settled or rules.is_overtaken(place.entry, newest.decode())
         fields = await self._find_deployment(partition, ident.decode()) if ident else None
         name = pool or (fields and fields["pool"])
@@ -291,7 +291,8 @@ class RegistryStore:
         return reply
 
     async def _run(self, script: lua.Script, place: rules.Place, command: Command, **arguments: Any) -> Reply:
-        told: dict[str, Any] = {"command_id": command.id, "deadline": command.deadline, "entry": place.entry}
+        told: dict[str, Any] = {"command_id": command.id, "deadline": command.deadline}
+        told |= {"entry": place.entry, "again": place.again}
         answered = await script(self._client, place.partition, **told, **arguments)
         return Reply.model_validate_json(answered)
 

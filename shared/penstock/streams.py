@@ -66,3 +66,5 @@ LOGS_EXPIRE_SECONDS: Final = 24 * 3600
 REPLY_EXPIRE_SECONDS: Final = 60
 ANSWER_EXPIRE_SECONDS: Final = 600
 """Longer than any command waits for its reader, so that a re-delivery always finds the answer."""
+LAST_APPLIED_EXPIRE_SECONDS: Final = 7 * 24 * 3600
+"""Longer than everybody who could carry out an older command is away."""

@@ -29,12 +29,14 @@ class Handled:
 
     def __init__(self) -> None:
         self.workers: list[str] = []
+        self.again: list[bool] = []
         self.raises: Exception | None = None
 
     async def __call__(self, batch: list[Delivery[Any]]) -> None:
         if self.raises:
             raise self.raises
         self.workers += [delivery.message.worker for delivery in batch]
+        self.again += [delivery.entry.again for delivery in batch]
 
 
 @pytest.fixture
@@ -70,6 +72,7 @@ async def test_what_a_dead_consumer_left_is_handled_once_and_acknowledged(client
     assert await taker.reclaim() == 3
     assert await taker.reclaim() == 0
     assert handled.workers == ["w1", "w2", "w3"]
+    assert handled.again == [True, True, True]
     assert await pending(client) == []
 
 
@@ -92,6 +95,7 @@ async def test_catching_up_handles_what_anybody_has_in_hand_in_order_up_to_what_
     assert await reclaimer(client, handled, idle_ms=60_000).catch_up(newest, lambda: True)
 
     assert handled.workers == ["w1", "w2", "w3"]
+    assert handled.again == [True, True, True]
     assert [one["message_id"].decode() for one in await pending(client)] == [newest]
 
 
@@ -135,6 +139,7 @@ async def test_where_the_order_counts_a_stop_finishes_nothing_behind_what_others
     assert await Reclaimer(client, subscription, 0, "living").finish() == 1
 
     assert handled.workers == ["w1"]
+    assert handled.again == [False], "nobody has handled it before"
 
 
 async def test_two_reclaimers_do_not_both_take_an_entry(client: Redis, handled: Handled) -> None:

@@ -18,16 +18,22 @@ from penstock.bus.health import Health
 from penstock.bus.reclaim import FORGET_CONSUMER, Reclaimer
 from penstock.cli.app import app
 from penstock.contracts.catalogue import CHANNELS, SERVICES
+from penstock.contracts.deployments import CreateDeployment, UpdateSchedule
+from penstock.contracts.pools import CreatePool
+from penstock.contracts.queues import CreateQueue
 from penstock.errors import Unavailable
 from penstock.settings import Settings
+from services.pool_registry.rules import Place
 from tests.architecture.source import scripts
 from tests.guarded_redis import ADMIN, GuardedRedis, binary_for, password_of
+from tests.registering import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from penstock.access.acl import Dialect
+    from penstock.contracts.base import Command
 
 RUN = "0198c0de-0000-7000-8000-000000000000"
 POOL = "0198c0de-1111-4000-8000-000000000000"
@@ -327,6 +333,26 @@ async def test_a_service_may_run_each_of_its_scripts(service: str, guarded: Guar
             names = [at(family) for family in script.header.keys]
             with pytest.raises(NoScriptError):
                 await client.execute_command("EVALSHA", "0" * 40, len(names), *names)
+    await client.aclose()
+
+
+async def test_the_registry_may_carry_out_commands_about_pools_and_deployments(guarded: GuardedRedis) -> None:
+    client: Any = guarded.client("pool_registry")
+    registry = Registry(client)
+    commands: list[Command] = [
+        CreatePool(pool="night shift", if_missing=True),
+        CreateQueue(pool="night shift", queue="spare", if_missing=True),
+        CreateDeployment(deployment="hello/demo", pool="night shift", command="true", overwrite=True),
+        UpdateSchedule(deployment="hello/demo", schedule_id="no such schedule", active=False),
+    ]
+    for number, command in enumerate(commands):
+        for again in (False, True):
+            reply = await registry.answer(
+                command.model_copy(update={"id": f"c{number}"}), f"1000-{number}", again=again
+            )
+            assert reply.ok or (reply.error and reply.error.code == "not_found"), reply
+    known = await registry.store.know(Place(0, "1000-1", again=True), commands[-1], "hello/demo")
+    assert known.settled
     await client.aclose()
 
 

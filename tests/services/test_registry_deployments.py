@@ -94,6 +94,63 @@ async def test_a_command_is_answered_with_the_whole_deployment_and_told_once(bus
 
 
 @pytest.mark.parametrize("kind", COMMANDS)
+async def test_a_command_that_comes_again_after_a_newer_one_changes_nothing(bus: Deployments, kind: str) -> None:
+    await bus.prepare()
+    await bus.send(kind, id="older", **COMMANDS[kind])
+    (older,) = await bus.left_behind()
+    assert (await bus.do("update_deployment", **ONE, changes={"description": "newer"}))["ok"]
+    before = await bus.published()
+
+    await bus.redeliver(older)
+
+    (reply,) = await bus.replies("older")
+    assert reply["error"]["code"] == "overtaken"
+    assert "deployment 'hello/demo'" in reply["error"]["message"]
+    assert await bus.published() == before
+
+
+async def test_what_no_longer_fits_was_overtaken_and_is_not_wrong(bus: Deployments) -> None:
+    await bus.prepare()
+    await bus.send("update_deployment", id="older", **ONE, changes={"queue": "new", "parameters": {"n": 1}})
+    (older,) = await bus.left_behind()
+    schema = {"type": "object", "properties": {"n": {"type": "string"}}}
+    assert (await bus.do("update_deployment", **ONE, changes={"parameter_schema": schema}))["ok"]
+
+    await bus.redeliver(older)
+
+    (reply,) = await bus.replies("older")
+    assert reply["error"]["code"] == "overtaken"
+    assert await bus.queues() == ["default"], "nor was its queue made"
+
+
+@pytest.mark.parametrize("kind", ["delete_queue", "delete_pool"])
+async def test_a_deletion_that_comes_again_leaves_what_a_newer_deployment_needs(bus: Deployments, kind: str) -> None:
+    await bus.do("create_pool", pool="etl")
+    await bus.do("create_queue", pool="etl", queue="spare")
+    await bus.send(kind, id="older", pool="etl", **({"queue": "spare"} if kind == "delete_queue" else {}))
+    (older,) = await bus.left_behind()
+    assert (await bus.do("create_deployment", **MADE, queue="spare"))["ok"]
+
+    await bus.redeliver(older)
+
+    assert (await bus.replies("older"))[0]["error"]["code"] == "overtaken"
+    assert await bus.queues() == ["default", "spare"]
+
+
+async def test_a_deployment_that_comes_again_does_not_bring_back_a_queue(bus: Deployments) -> None:
+    await bus.do("create_pool", pool="etl")
+    await bus.do("create_queue", pool="etl", queue="spare")
+    await bus.send("create_deployment", id="older", **MADE, queue="spare")
+    (older,) = await bus.left_behind()
+    assert (await bus.do("delete_queue", pool="etl", queue="spare"))["ok"]
+
+    await bus.redeliver(older)
+
+    assert (await bus.replies("older"))[0]["error"]["code"] == "overtaken"
+    assert await bus.queues() == ["default"]
+
+
+@pytest.mark.parametrize("kind", COMMANDS)
 async def test_a_command_delivered_again_changes_nothing_and_answers_the_same(bus: Deployments, kind: str) -> None:
     await bus.prepare_for(kind)
     first = await bus.do(kind, id="once", **COMMANDS[kind])

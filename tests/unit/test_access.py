@@ -143,6 +143,7 @@ def test_the_globs_of_two_families_do_not_cover_each_other() -> None:
     uuid = "0198c0de-0000-7000-8000-000000000000"
     free = {
         "inbox": "etl/w1",
+        "last_applied": "deployment/hello/demo",
         "parked": f"{uuid}/{uuid}",
         **dict.fromkeys(("worker", "slots", "slots_in_flight"), f"{uuid}/w1"),
     }

@@ -4,6 +4,7 @@
 -- ARGV      command_id     names the command and its answer; '' means nobody waits
 -- ARGV      deadline       ms of Redis TIME after which nothing must be done; '' means never
 -- ARGV      entry          id of the stream entry it came in; '' where order does not count
+-- ARGV      again          '1': it was handed out before
 -- ARGV      deployment     its name, flow/deployment
 -- ARGV      flow           first part of the name, a JSON text
 -- ARGV      label          second part of the name, a JSON text
@@ -19,7 +20,7 @@
 -- RETURNS   the answer with the whole deployment, a JSON text (penstock.contracts.replies)
 -- COST      O(fields + schedules ^ 2)
 -- RULE      rules.revises, rules.merged_schedules
-local answered = settled(command_id, deadline, entry, 'deployment/' .. deployment)
+local answered = settled(command_id, deadline, entry, again, 'deployment/' .. deployment)
 if answered then return answered end
 local found = find_deployment(deployment)
 if found and overwrite ~= '1' then
@@ -36,7 +37,7 @@ if found then
     table.insert(fields, paused)
   end
   change_deployment(found, fields, rows and merged_schedules(found, rows) or nil)
-  return accept(command_id, deployment_json(found))
+  return carried_out(command_id, deployment_json(found))
 end
 
 if redis.call('EXISTS', key_deployment(deployment_id)) == 1 then
@@ -54,4 +55,4 @@ local created = find_deployment(deployment)
 write_schedules(created, texts)
 publish_deployment(created, 'created', '{}')
 announce_deployment(created)
-return accept(command_id, deployment_json(created))
+return carried_out(command_id, deployment_json(created))

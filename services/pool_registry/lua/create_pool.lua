@@ -4,6 +4,7 @@
 -- ARGV      command_id         names the command and its answer; '' means nobody waits
 -- ARGV      deadline           ms of Redis TIME after which nothing must be done; '' means never
 -- ARGV      entry              id of the stream entry it came in; '' where order does not count
+-- ARGV      again              '1': it was handed out before
 -- ARGV      pool               the pool's name
 -- ARGV      worker_type        type of its workers, a JSON text
 -- ARGV      is_paused          'true' or 'false'; 'false' leaves an existing pool as it is
@@ -19,7 +20,7 @@
 -- RETURNS   the answer with the whole pool, a JSON text (penstock.contracts.replies)
 -- COST      O(fields + queues of an existing pool)
 -- RULE      rules.pool_status
-local answered = settled(command_id, deadline, entry, 'pool/' .. pool)
+local answered = settled(command_id, deadline, entry, again, 'pool/' .. pool)
 if answered then return answered end
 
 local fields = { unpack(ARGV, fields_from) }
@@ -39,7 +40,7 @@ if found then
     if paused then publish_pool_status(found) end
     if changed or paused then announce_pool(found) end
   end
-  return accept(command_id, pool_json(found))
+  return carried_out(command_id, pool_json(found))
 end
 
 local now = '"' .. now_iso .. '"'
@@ -56,4 +57,4 @@ publish_queue(created, find_queue(created, queue_name), 'created')
 publish_pool(created, 'created', default_queue_related(created), '{}')
 publish_pool_status(created)
 announce_pool(created)
-return accept(command_id, pool_json(created))
+return carried_out(command_id, pool_json(created))

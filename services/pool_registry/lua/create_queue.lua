@@ -4,6 +4,7 @@
 -- ARGV      command_id         names the command and its answer; '' means nobody waits
 -- ARGV      deadline           ms of Redis TIME after which nothing must be done; '' means never
 -- ARGV      entry              id of the stream entry it came in; '' where order does not count
+-- ARGV      again              '1': it was handed out before
 -- ARGV      pool               the pool's name
 -- ARGV      queue              the queue's name
 -- ARGV      priority           1 or more; '' takes the first free number
@@ -17,14 +18,14 @@
 -- RETURNS   the answer with the whole queue, a JSON text (penstock.contracts.replies)
 -- COST      O(queues of the pool)
 -- RULE      rules.place_priority, rules.queue_status
-local answered = settled(command_id, deadline, entry, 'pool/' .. pool)
+local answered = settled(command_id, deadline, entry, again, 'pool/' .. pool)
 if answered then return answered end
 local found = find_pool(pool)
 if not found then return refuse_pool(command_id, pool) end
 
 local child = find_queue(found, queue)
 if child then
-  if if_missing == '1' then return accept(command_id, queue_json(found, child)) end
+  if if_missing == '1' then return carried_out(command_id, queue_json(found, child)) end
   return refuse(command_id, 'conflict', 'pool ' .. found.name .. " has a queue '" .. queue .. "' already",
     'choose another name, or change the one there is')
 end
@@ -44,4 +45,4 @@ child = find_queue(found, queue)
 publish_queue(found, child, 'created')
 if queue_status(found, child) == 'READY' then publish_queue_status(found, child) end
 announce_pool(found)
-return accept(command_id, queue_json(found, child))
+return carried_out(command_id, queue_json(found, child))

@@ -4,6 +4,7 @@
 -- ARGV      command_id         names the command and its answer; '' means nobody waits
 -- ARGV      deadline           ms of Redis TIME after which nothing must be done; '' means never
 -- ARGV      entry              id of the stream entry it came in; '' where order does not count
+-- ARGV      again              '1': it was handed out before
 -- ARGV      deployment         its name, flow/deployment
 -- ARGV      schedule           a JSON row (see schedules.lua)
 -- ARGV      slug               the name it is to have; '' for none
@@ -12,7 +13,7 @@
 -- RETURNS   the answer with the whole deployment, a JSON text (penstock.contracts.replies)
 -- COST      O(fields + schedules)
 -- RULE      rules.revises
-local answered = settled(command_id, deadline, entry, 'deployment/' .. deployment)
+local answered = settled(command_id, deadline, entry, again, 'deployment/' .. deployment)
 if answered then return answered end
 local found = find_deployment(deployment)
 if not found then return refuse_deployment(command_id, deployment) end
@@ -22,4 +23,4 @@ if #found.schedule_texts >= MAX_SCHEDULES then return refuse_number(command_id, 
 local texts = { unpack(found.schedule_texts) }
 table.insert(texts, schedule_of(cjson.decode(schedule)))
 change_deployment(found, {}, texts)
-return accept(command_id, deployment_json(found))
+return carried_out(command_id, deployment_json(found))

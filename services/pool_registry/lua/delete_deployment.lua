@@ -4,6 +4,7 @@
 -- ARGV      command_id         names the command and its answer; '' means nobody waits
 -- ARGV      deadline           ms of Redis TIME after which nothing must be done; '' means never
 -- ARGV      entry              id of the stream entry it came in; '' where order does not count
+-- ARGV      again              '1': it was handed out before
 -- ARGV      deployment         its name, flow/deployment
 -- ARGV      moved_to           the pool it lives in from now on, in another partition, a JSON text; 'null' for none
 -- USES      deployment deployments schedules
@@ -11,7 +12,7 @@
 -- RETURNS   the answer with the whole deployment as it was, a JSON text (penstock.contracts.replies)
 -- COST      O(fields + schedules)
 -- RULE      none
-local answered = settled(command_id, deadline, entry, 'deployment/' .. deployment)
+local answered = settled(command_id, deadline, entry, again, 'deployment/' .. deployment)
 if answered then return answered end
 local found = find_deployment(deployment)
 if not found then return refuse_deployment(command_id, deployment) end
@@ -22,4 +23,4 @@ redis.call('HDEL', key_deployments(), deployment)
 redis.call('DEL', key_deployment(found.id), key_schedules(found.id))
 announce('deployment.deleted', ',"deployment_id":"' .. found.id .. '","deployment":' .. found.name .. ',"pool":' .. found.pool ..
   ',"moved_to":' .. moved_to)
-return accept(command_id, deployment_json(found))
+return carried_out(command_id, deployment_json(found))

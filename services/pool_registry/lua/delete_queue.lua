@@ -4,6 +4,7 @@
 -- ARGV      command_id         names the command and its answer; '' means nobody waits
 -- ARGV      deadline           ms of Redis TIME after which nothing must be done; '' means never
 -- ARGV      entry              id of the stream entry it came in; '' where order does not count
+-- ARGV      again              '1': it was handed out before
 -- ARGV      pool               the pool's name
 -- ARGV      queue              the queue's name
 -- USES      pool_queue_names pool_queues queue
@@ -11,7 +12,7 @@
 -- RETURNS   the answer with the whole queue as it was, a JSON text (penstock.contracts.replies)
 -- COST      O(log(queues of the pool))
 -- RULE      none
-local answered = settled(command_id, deadline, entry, 'pool/' .. pool)
+local answered = settled(command_id, deadline, entry, again, 'pool/' .. pool)
 if answered then return answered end
 local found = find_pool(pool)
 if not found then return refuse_pool(command_id, pool) end
@@ -30,4 +31,4 @@ redis.call('ZREM', key_pool_queues(found.id), child.id)
 redis.call('DEL', key_queue(child.id))
 announce('queue.deleted', ',"pool_id":"' .. found.id .. '","pool":' .. found.name .. ',"worker_type":' .. found.type ..
   ',"queue":{"id":"' .. child.id .. '","name":' .. child.name .. '}')
-return accept(command_id, last)
+return carried_out(command_id, last)

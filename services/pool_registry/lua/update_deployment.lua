@@ -4,6 +4,7 @@
 -- ARGV      command_id         names the command and its answer; '' means nobody waits
 -- ARGV      deadline           ms of Redis TIME after which nothing must be done; '' means never
 -- ARGV      entry              id of the stream entry it came in; '' where order does not count
+-- ARGV      again              '1': it was handed out before
 -- ARGV      deployment         its name, flow/deployment
 -- ARGV      pool               name of the pool it is to go to; '' keeps the old
 -- ARGV      ...changes         names of fields and their JSON texts, in turn, the pool included
@@ -11,7 +12,7 @@
 -- RETURNS   the answer with the whole deployment, a JSON text (penstock.contracts.replies)
 -- COST      O(fields + schedules)
 -- RULE      rules.revises, rules.has_one_thing_to_run
-local answered = settled(command_id, deadline, entry, 'deployment/' .. deployment)
+local answered = settled(command_id, deadline, entry, again, 'deployment/' .. deployment)
 if answered then return answered end
 local found = find_deployment(deployment)
 if not found then return refuse_deployment(command_id, deployment) end
@@ -27,4 +28,4 @@ if (work.entrypoint == 'null') == (work.command == 'null') then
     'give the one that is to be executed')
 end
 change_deployment(found, changes)
-return accept(command_id, deployment_json(found))
+return carried_out(command_id, deployment_json(found))

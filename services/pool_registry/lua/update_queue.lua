@@ -4,6 +4,7 @@
 -- ARGV      command_id         names the command and its answer; '' means nobody waits
 -- ARGV      deadline           ms of Redis TIME after which nothing must be done; '' means never
 -- ARGV      entry              id of the stream entry it came in; '' where order does not count
+-- ARGV      again              '1': it was handed out before
 -- ARGV      pool               the pool's name
 -- ARGV      queue              the queue's name
 -- ARGV      new_name           the name it is to have; '' keeps the old
@@ -14,7 +15,7 @@
 -- RETURNS   the answer with the whole queue, a JSON text (penstock.contracts.replies)
 -- COST      O(shifted queues * log(queues of the pool))
 -- RULE      rules.place_priority
-local answered = settled(command_id, deadline, entry, 'pool/' .. pool)
+local answered = settled(command_id, deadline, entry, again, 'pool/' .. pool)
 if answered then return answered end
 local found = find_pool(pool)
 if not found then return refuse_pool(command_id, pool) end
@@ -34,4 +35,4 @@ if change_queue(found, child, { unpack(ARGV, changes_from) }) then
   end
   announce_pool(found)
 end
-return accept(command_id, queue_json(found, child))
+return carried_out(command_id, queue_json(found, child))

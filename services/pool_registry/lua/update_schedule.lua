@@ -4,6 +4,7 @@
 -- ARGV      command_id         names the command and its answer; '' means nobody waits
 -- ARGV      deadline           ms of Redis TIME after which nothing must be done; '' means never
 -- ARGV      entry              id of the stream entry it came in; '' where order does not count
+-- ARGV      again              '1': it was handed out before
 -- ARGV      deployment         its name, flow/deployment
 -- ARGV      schedule_id        id or slug of the schedule; it keeps the id
 -- ARGV      schedule           what it is to be, a JSON row (see schedules.lua); '' leaves it as it is but for active
@@ -13,7 +14,7 @@
 -- RETURNS   the answer with the whole deployment, a JSON text (penstock.contracts.replies)
 -- COST      O(fields + schedules)
 -- RULE      rules.replaced_schedule, rules.revises
-local answered = settled(command_id, deadline, entry, 'deployment/' .. deployment)
+local answered = settled(command_id, deadline, entry, again, 'deployment/' .. deployment)
 if answered then return answered end
 local found = find_deployment(deployment)
 if not found then return refuse_deployment(command_id, deployment) end
@@ -29,4 +30,4 @@ elseif active ~= 'null' then
   texts[number] = switched_schedule(text, active)
 end
 change_deployment(found, {}, texts)
-return accept(command_id, deployment_json(found))
+return carried_out(command_id, deployment_json(found))

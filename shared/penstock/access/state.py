@@ -78,6 +78,7 @@ _WORKER: Final = f"{_UUID}/*"
 
 IDENTS: Final[dict[str, str]] = {
     "inbox": "*/*",
+    "last_applied": "*/*",
     "reply": "*",
     "answer": "*",
     "refused": "*",

@@ -16,6 +16,7 @@ class Entry(NamedTuple):
     Attributes:
         stream: the stream's key family.
         ident: the id that family takes, '' for the fixed streams.
+        again: it was handed out before, and whoever had it may have handled it.
     """
 
     partition: int
@@ -23,6 +24,7 @@ class Entry(NamedTuple):
     id: str
     fields: dict[bytes, bytes]
     ident: str = ""
+    again: bool = False
 
     @property
     def added_ms(self) -> int:

@@ -162,7 +162,9 @@ class Reclaimer:
         )
         if not claimed:
             return 0
-        entry = Entry(self._partition, self._subscription.stream.name, message_id.decode(), found[0][1])
+        entry = Entry(
+            self._partition, self._subscription.stream.name, message_id.decode(), found[0][1], again=deliveries > 0
+        )
         RECLAIMED.labels(self._subscription.stream.name).inc()
         try:
             await deliver(self._client, self._subscription, [entry], deliveries + 1)

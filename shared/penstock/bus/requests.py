@@ -184,23 +184,23 @@ class _Asked:
         self.answers: dict[str, bytes] = {}
 
     async def ask(self, end: float, on_answer: Callable[[str], object]) -> None:
-        """Send and wait; send again what is not answered after an outage of Redis, or when one of them was overtaken.
+        """Send and wait; after an outage of Redis send again what is not answered: what was executed finds its own answer.
 
-        Redis may have taken a command, or the answer, and have forgotten it. What was executed finds its own answer.
+        Redis may have taken a command, or the answer, and have forgotten it.
         """
         while len(self.answers) < len(self._entries) and time.monotonic() < end:
             known = reconnections(self._client)
             try:
-                await self._send()
+                await self._send(list(self._open().values()))
                 await self._collect(end, on_answer, known)
             except OUTAGES:
                 if time.monotonic() > end:
                     raise
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def _send(self) -> None:
+    async def _send(self, idents: Sequence[str]) -> None:
         append = ("XADD", self._name, "MAXLEN", "~", self._stream.max_length, "*")
-        commands = [(*append, *chain.from_iterable(self._entries[ident].items())) for ident in self._open().values()]
+        commands = [(*append, *chain.from_iterable(self._entries[ident].items())) for ident in idents]
         for answer in await send_all(self._client, commands):
             if isinstance(answer, Exception):
                 raise answer
@@ -209,17 +209,16 @@ class _Asked:
         return {name: ident for name, ident in self._replies.items() if ident not in self.answers}
 
     async def _collect(self, end: float, on_answer: Callable[[str], object], known: int) -> None:
-        """Take answers until all are there, or the time is over, or there is something to be sent again.
-
-        That is when a connection had to be made anew since it was ``known``, and when a command was overtaken.
-        """
+        """Take answers until all are there, the time is over, or a connection had to be made anew since it was ``known``."""
         while (names := list(self._open())) and (left := end - time.monotonic()) > 0:
             # Redis 6.2 rounds less than a millisecond down to 0, which means for ever.
             popped: Any = await self._client.blpop(names, timeout=max(0.05, min(left, _BLOCK_SECONDS)))
             if popped:
                 ident, answer = self._replies[popped[0].decode()], bytes(popped[1])
                 if _is_overtaken(answer):
-                    return
+                    await asyncio.sleep(RETRY_SECONDS)
+                    await self._send([ident])
+                    continue
                 self.answers[ident] = answer
                 on_answer(ident)
             elif reconnections(self._client) != known:

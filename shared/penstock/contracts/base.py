@@ -178,7 +178,8 @@ class Command(Message):
     """A request somebody waits for. Unknown fields are an error: a mistyped option must not be ignored.
 
     Attributes:
-        id: names the command and its reply list; a re-delivered command is recognised by it. '' means nobody waits.
+        id: names the command and its reply list; a re-delivered command is recognised by it. '' means nobody waits. One that is
+            answered with ``overtaken`` may be sent again under the same id; one without an id goes to ``dead`` then.
         deadline: milliseconds of Redis TIME after which the command must not be executed; None means never.
     """
 

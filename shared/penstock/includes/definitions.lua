@@ -1,38 +1,44 @@
 -- definitions: Find pools and queues, spell them as replies do, refuse what does not exist, tell readers what changed.
 --
 -- USES      definitions last_applied pool pool_online pool_online_any pool_queue_names pool_queues pools queue queue_online
--- CONSTANTS ANSWER_EXPIRE_SECONDS DEFINITIONS_MAX_LENGTH
--- RETURNS   settled(command_id, deadline, entry, of), find_pool(name), find_queue(pool, name), queues_of(pool), pool_status(pool),
+-- CONSTANTS DEFINITIONS_MAX_LENGTH LAST_APPLIED_EXPIRE_SECONDS
+-- RETURNS   settled(command_id, deadline, entry, again, of), carried_out(command_id, result), find_pool(name), find_queue(pool, name), queues_of(pool), pool_status(pool),
 --           queue_status(pool, queue), pool_json(pool), queue_json(pool, queue), refuse_pool(command_id, name),
 --           refuse_queue(command_id, pool, name), announce(type, body), announce_pool(pool)
 -- COST      O(queues of the pool) to spell a pool or list its queues, else O(1)
 -- RULE      services.pool_registry.rules.is_overtaken, pool_status, queue_status
 
 local function is_overtaken(entry, newest)
-  local ms, number = entry:match('^(%d+)-(%d+)$')
-  local newest_ms, newest_number = newest:match('^(%d+)-(%d+)$')
-  if ms ~= newest_ms then return tonumber(ms) < tonumber(newest_ms) end
-  return tonumber(number) < tonumber(newest_number)
+  local ms, number = entry:match('(%d+)-(%d+)')
+  local newest_ms, newest_number = newest:match('(%d+)-(%d+)')
+  return ms == newest_ms and tonumber(number) < tonumber(newest_number) or tonumber(ms) < tonumber(newest_ms)
 end
 
--- The answer of a command that must not be executed: it was before, its deadline has passed, or a newer one about the same thing was
--- executed first. Else nil, and it is the newest. That it was overtaken is not remembered: it may be sent again under its name.
-local function settled(command_id, deadline, entry, of)
+local newest_
+-- The answer of a command that must not be executed: it was before, its deadline has passed, or it was handed out before and a newer
+-- one about the same thing was executed since; that is not remembered, as it may be sent again. Else nil.
+local function settled(command_id, deadline, entry, again, of)
   local earlier = earlier_answer(command_id)
   if earlier then return send_answer(command_id, earlier) end
   if expired(deadline) then
     return refuse(command_id, 'expired', 'the deadline had passed before the command was read; nothing was changed',
       'send it again with a later deadline')
   end
-  if entry == '' then return nil end
   local newest = redis.call('GET', key_last_applied(of))
-  if newest and is_overtaken(entry, newest) then
+  local older = newest and entry ~= '' and is_overtaken(entry, newest)
+  if older and again == '1' then
     local kind, name = of:match('^(.-)/(.*)$')
     return push_refusal(command_id, 'overtaken', 'a newer command about ' .. kind .. " '" .. name ..
-      "' was carried out before this one, which had to wait; nothing was changed", 'send it again if it is still wanted')
+      "' was carried out before this one's turn; nothing was changed", 'send it again if it is still wanted')
   end
-  redis.call('SET', key_last_applied(of), entry, 'EX', ANSWER_EXPIRE_SECONDS)
+  if entry ~= '' and not older then newest_ = { of = of, entry = entry } end
   return nil
+end
+
+-- The answer of a command that was executed; result is a JSON text.
+local function carried_out(command_id, result)
+  if newest_ then redis.call('SET', key_last_applied(newest_.of), newest_.entry, 'EX', LAST_APPLIED_EXPIRE_SECONDS) end
+  return accept(command_id, result)
 end
 
 -- A record is the hash as a table, plus its id. Its values are JSON texts, but for the pool_id of a queue.

@@ -25,9 +25,9 @@ end
 
 -- Push the answer where the caller waits. Here and not in the service: of a Redis that has forgotten the change the caller would
 -- hear of it all the same. Pushed again for a re-delivery: the caller takes the first and the rest expires.
--- Nobody waits for that of a command that has got its name from its entry.
+-- Nobody waits for that of a command that is named after its entry; no caller can choose such a name.
 local function push_answer(command_id, answer)
-  if command_id ~= '' and command_id:sub(1, 9) ~= 'no-reply:' then
+  if command_id ~= '' and command_id:sub(1, 6) ~= 'entry ' then
     redis.call('RPUSH', key_reply(command_id), answer)
     redis.call('EXPIRE', key_reply(command_id), REPLY_EXPIRE_SECONDS)
   end
