@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
+    from penstock.contracts.base import Changes
     from penstock.contracts.deployments import ScheduleSpec
     from penstock.contracts.pools import PoolStatus
 
@@ -89,6 +90,11 @@ def is_overtaken(entry: str, newest: str) -> bool:
     """
     first, second = ([int(part) for part in one.split("-")] for one in (entry, newest))
     return first < second
+
+
+def given(changes: Changes) -> list[str]:
+    """Name the fields to set, in the order of the contract: the order in which the event lists them."""
+    return [name for name in type(changes).model_fields if name in changes.model_fields_set]
 
 
 def pool_status(*, is_paused: bool, online: int) -> PoolStatus:

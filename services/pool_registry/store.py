@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from penstock.contracts.base import Changes, Command
+    from penstock.contracts.base import Command
     from penstock.contracts.deployments import (
         CreateDeployment,
         CreateSchedule,
@@ -92,7 +92,7 @@ class RegistryStore:
 
     async def update_pool(self, place: rules.Place, command: UpdatePool) -> Reply:
         """Set the fields that were given."""
-        rest = rules.texts(command.changes, _given(command.changes))
+        rest = rules.texts(command.changes, rules.given(command.changes))
         return await self._run(UPDATE_POOL, place, command, rest=rest, pool=command.pool)
 
     async def pause_pool(self, place: rules.Place, command: PausePool) -> Reply:
@@ -125,7 +125,7 @@ class RegistryStore:
 
     async def update_queue(self, place: rules.Place, command: UpdateQueue) -> Reply:
         """Set the fields that were given."""
-        changes, given = command.changes, _given(command.changes)
+        changes, given = command.changes, rules.given(command.changes)
         return await self._run(
             UPDATE_QUEUE,
             place,
@@ -171,7 +171,7 @@ class RegistryStore:
 
     async def update_deployment(self, place: rules.Place, command: UpdateDeployment) -> Reply:
         """Set the fields that were given."""
-        changes, given = command.changes, _given(command.changes)
+        changes, given = command.changes, rules.given(command.changes)
         return await self._run(
             UPDATE_DEPLOYMENT,
             place,
@@ -291,9 +291,15 @@ class RegistryStore:
         return reply
 
     async def _run(self, script: lua.Script, place: rules.Place, command: Command, **arguments: Any) -> Reply:
-        told: dict[str, Any] = {"command_id": command.id, "deadline": command.deadline}
-        told |= {"entry": place.entry, "again": place.again}
-        answered = await script(self._client, place.partition, **told, **arguments)
+        answered = await script(
+            self._client,
+            place.partition,
+            command_id=command.id,
+            deadline=command.deadline,
+            entry=place.entry,
+            again=place.again,
+            **arguments,
+        )
         return Reply.model_validate_json(answered)
 
     async def _names_hint(self, partition: int) -> str:
@@ -331,11 +337,6 @@ class RegistryStore:
             if hash_
         ]
         return Pool(**record, id=ident, status=status, queues=queues)
-
-
-def _given(changes: Changes) -> list[str]:
-    """Name the fields to set, in the order of the contract: the order in which the event lists them."""
-    return [name for name in type(changes).model_fields if name in changes.model_fields_set]
 
 
 def _record(fields: dict[bytes, bytes]) -> dict[str, Any]:
