@@ -35,6 +35,9 @@ class Refused(PenstockError):
     Args:
         message: what was wrong and where, one sentence.
         hint: what to do about it, one sentence or a command; may be empty.
+
+    Attributes:
+        discreet: the message for everybody's eyes: without the values that were sent, which may be secret.
     """
 
     code: ClassVar[str] = "refused"
@@ -43,6 +46,7 @@ class Refused(PenstockError):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.discreet = message
 
 
 class Invalid(Refused):

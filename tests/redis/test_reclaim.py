@@ -139,7 +139,7 @@ async def test_where_the_order_counts_a_stop_finishes_nothing_behind_what_others
     assert await Reclaimer(client, subscription, 0, "living").finish() == 1
 
     assert handled.workers == ["w1"]
-    assert handled.again == [False], "nobody has handled it before"
+    assert handled.again == [True], "a Redis that was set back may have handed it out before"
 
 
 async def test_two_reclaimers_do_not_both_take_an_entry(client: Redis, handled: Handled) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import uuid
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,7 +23,7 @@ from penstock.errors import Invalid, Unavailable
 from penstock.streams import DISPATCH
 from penstock.templates import default_template
 from penstock.worker import preparation
-from tests.support import wait_until
+from tests.support import read_events, wait_until
 from tests.worker_rig import claim, working
 
 if TYPE_CHECKING:
@@ -196,9 +197,41 @@ async def test_a_wrong_variable_sent_over_the_bus_ends_failed_with_the_reason_an
 
     assert failed.state == "FAILED", said(printed)
     assert failed.message == (
-        'The run cannot be prepared: job variables: $.stream_output: "maybe" is not of type "boolean" (type)'
+        'The run cannot be prepared: job variables: $.stream_output: the value is not of type "boolean" (type)'
     )
     assert (completed.state, completed.message) == ("COMPLETED", "")
+    told = [event["resource"] for event in await read_events(live) if wrong in str(event)]
+    assert any("stream_output" in resource["prefect.state-message"] for resource in told)
+    assert "maybe" not in str(told), "events are for everybody"
+
+
+@pytest.mark.usefixtures("printed")
+async def test_a_value_is_text_to_template_and_shell_and_no_other_run_sees_it(
+    penstock: Penstock, pool: str, tmp_path: Path
+) -> None:
+    template = default_template("process")
+    template["job_configuration"]["env"] = {"STAGE": "<{{ stage }}>"}
+    template["variables"]["properties"]["stage"] = {"type": "string", "default": "none"}
+    await penstock.update_pool(pool, base_job_template=template)
+    made, gate = tmp_path / "made", tmp_path / "gate"
+    hostile = f"$(touch {made}); `touch {made}` && touch {made}\n{{{{ env }}}} '\"%s\\"
+    os.mkfifo(gate)
+    show = [sys.executable, "-S", "-c", f"import os; open({str(gate)!r}).read(); print(ascii(os.environ['STAGE']))"]
+
+    runs = [NewRun(command=show, job_variables={"stage": hostile}), NewRun(command=show)]
+    ids = await penstock.submit_runs(pool, runs)
+    for run_id in ids:
+        await wait_until(partial(_runs, penstock, run_id), what="both at the same time")
+    await asyncio.to_thread(gate.write_text, "")
+    hurt, other = await penstock.wait_for_runs(ids, timeout=60)
+
+    assert await output(penstock, hurt) == [ascii(f"<{hostile}>")]
+    assert await output(penstock, other) == ["'<none>'"]
+    assert not made.exists()
+
+
+async def _runs(penstock: Penstock, run_id: str) -> bool:
+    return (await penstock.read_run(run_id)).state == "RUNNING"
 
 
 @pytest.mark.usefixtures("printed")

@@ -440,8 +440,8 @@ async def test_a_command_starts_on_time_and_finds_default_signals(client: Redis)
         ("sh -c 'kill -15 $$'", "CRASHED", "Process was killed by signal 15 (SIGTERM)"),
         ("no-such-command --x", "FAILED", "Command not found: 'no-such-command'"),
         ("/", "FAILED", "Command '/' cannot be executed: Permission denied"),
-        ("echo 'half", "FAILED", 'The run cannot be started: command "echo \'half" cannot be split into words'),
-        ("  ", "FAILED", "The run cannot be started: command '  ' is empty"),
+        ("echo 'half", "FAILED", "The run cannot be started: its command cannot be split into words"),
+        ("  ", "FAILED", "The run cannot be started: its command is empty"),
     ],
 )
 async def test_a_command_that_does_not_succeed_says_why(client: Redis, command: str, state: str, message: str) -> None:

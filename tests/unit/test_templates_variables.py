@@ -218,6 +218,33 @@ def test_each_rule_of_json_schema_refuses_with_path_and_reason(schema: Any, valu
 
 
 @pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "integer"},
+        {"enum": ["a"]},
+        {"const": "a"},
+        {"pattern": "^a"},
+        {"maxLength": 1},
+        {"format": "date"},
+        {"not": {}},
+        {"anyOf": [{"type": "null"}, {"maxLength": 1}]},
+        {"oneOf": [{}, {"minLength": 1}]},
+        False,
+    ],
+)
+def test_what_everybody_reads_of_a_broken_rule_does_not_tell_the_value(schema: Any) -> None:
+    (problem,) = check_run(variable(schema), None, {"a": "hunter2"})
+    assert "hunter2" in str(problem)
+
+    with pytest.raises(Invalid) as caught:
+        run_variables(variable(schema), None, {"a": "hunter2"})
+
+    assert "hunter2" in caught.value.message
+    assert caught.value.discreet.startswith("job variables: $.a: the value ")
+    assert "hunter2" not in caught.value.discreet
+
+
+@pytest.mark.parametrize(
     ("name", "good", "bad"),
     [
         ("date", ["2030-01-31"], ["2030-02-30", "2030-1-1", "20300101"]),

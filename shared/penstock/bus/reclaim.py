@@ -162,9 +162,8 @@ class Reclaimer:
         )
         if not claimed:
             return 0
-        entry = Entry(
-            self._partition, self._subscription.stream.name, message_id.decode(), found[0][1], again=deliveries > 0
-        )
+        # Also what a stopping service was only just handed: a Redis that was set back may have handed it out before.
+        entry = Entry(self._partition, self._subscription.stream.name, message_id.decode(), found[0][1], again=True)
         RECLAIMED.labels(self._subscription.stream.name).inc()
         try:
             await deliver(self._client, self._subscription, [entry], deliveries + 1)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
@@ -13,6 +12,9 @@ from penstock.cli import errors
 from penstock.cli.options import OutputOption, examples
 from penstock.cli.output import Output, print_json
 from penstock.cli.parsing import json_file, pairs, parameters
+
+if TYPE_CHECKING:
+    from penstock.templates import Problem
 
 app = typer.Typer(
     help="Check and try base job templates.",
@@ -37,13 +39,17 @@ def lint(file: TemplateFile, output: OutputOption = Output.TABLE) -> None:
 
     problems = check(_read(file))
     if output is Output.JSON:
-        print_json({"valid": not problems, "problems": [asdict(problem) for problem in problems]})
+        print_json({"valid": not problems, "problems": [_row(problem) for problem in problems]})
     else:
         for problem in problems:
             print(problem)
         print(f"'{file}' has {_counted(len(problems))}" if problems else f"'{file}' is a valid base job template")
     if problems:
         raise typer.Exit(errors.REFUSED)
+
+
+def _row(problem: Problem) -> dict[str, str]:
+    return {"path": problem.path, "rule": problem.rule, "message": problem.message}
 
 
 @app.command(

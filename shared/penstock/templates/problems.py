@@ -31,19 +31,25 @@ class Problem:
         path: where, as a JSON path: ``$.variables.properties.cpu.default``.
         rule: a stable word for programs: the JSON Schema keyword that is broken, or a rule of templates.
         message: why, for people.
+        discreet: the same without the value that is wrong, for those who have not sent it; '' when the message names none.
     """
 
     path: str
     rule: str
     message: str
+    discreet: str = ""
+
+    def without_value(self) -> Problem:
+        """Tell it to everybody."""
+        return Problem(self.path, self.rule, self.discreet or self.message)
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message} ({self.rule})"
 
 
-def problem(place: Iterable[str | int], rule: str, message: str) -> Problem:
+def problem(place: Iterable[str | int], rule: str, message: str, discreet: str = "") -> Problem:
     """Make a problem of a place."""
-    return Problem(spelled(place), rule, message)
+    return Problem(spelled(place), rule, message, discreet)
 
 
 def spelled(place: Iterable[str | int]) -> str:
@@ -85,10 +91,17 @@ def refuse(subject: str, problems: Sequence[Problem], hint: str = "") -> None:
         hint: what to do about it.
 
     Raises:
-        Invalid: names the path, the reason and the rule of each problem, of the first ten when there are more.
+        Invalid: names the path, the reason and the rule of each problem, of the first ten when there are more; its ``discreet``
+            says the same without values.
     """
     if not problems:
         return
+    error = Invalid(_told(subject, problems), hint)
+    error.discreet = _told(subject, [each.without_value() for each in problems])
+    raise error
+
+
+def _told(subject: str, problems: Sequence[Problem]) -> str:
     told = "; ".join(str(each) for each in problems[:MAX_TOLD])
     rest = f"; and {len(problems) - MAX_TOLD} more" if len(problems) > MAX_TOLD else ""
-    raise Invalid(f"{subject}: {told}{rest}", hint)
+    return f"{subject}: {told}{rest}"

@@ -50,16 +50,15 @@ def problem_of(error: ValidationError, place: Place) -> Problem:
         error: as jsonschema found it.
         place: of the value that was checked.
     """
-    return problem(
-        (*place, *error.absolute_path), str(error.validator or FORBIDDEN), _reason(error, with_alternatives=True)
-    )
+    discreet = _reason(error, "the value", with_alternatives=False)
+    message = _reason(error, shown(error.instance), with_alternatives=True)
+    return problem((*place, *error.absolute_path), str(error.validator or FORBIDDEN), message, discreet)
 
 
-def _reason(error: ValidationError, *, with_alternatives: bool) -> str:
+def _reason(error: ValidationError, value: str, *, with_alternatives: bool) -> str:
     rule = error.validator
     if rule in _ABOUT_THE_PLACE:
         return str(error.message)
-    value = shown(error.instance)
     if rule in {None, FORBIDDEN}:
         return f"{value} is not allowed here"
     if rule in {"anyOf", "oneOf"}:
@@ -69,7 +68,7 @@ def _reason(error: ValidationError, *, with_alternatives: bool) -> str:
         return f"{value} fits none of the alternatives{reasons}"
     text = _TEXTS.get(str(rule))
     if text is None:
-        return str(error.message)
+        return str(error.message) if with_alternatives else f"{value} breaks the rule"
     return f"{value} {text.format(_rule_shown(error.validator_value))}"
 
 
@@ -80,7 +79,7 @@ def _alternatives(context: list[ValidationError]) -> str:
 
 def _alternative(error: ValidationError) -> str:
     inside = spelled(error.relative_path).removeprefix("$").removeprefix(".")
-    reason = _reason(error, with_alternatives=False)
+    reason = _reason(error, shown(error.instance), with_alternatives=False)
     return f"{shortened(inside, 100)} {reason}" if inside else reason
 
 

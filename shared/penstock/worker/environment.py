@@ -94,7 +94,8 @@ def _words(command: str | list[str]) -> list[str]:
     try:
         words = shlex.split(command)
     except ValueError as problem:
-        raise CannotStart(f"command {command!r} cannot be split into words: {problem}") from problem
+        # Without it: events tell this to everybody, and a command may hold a password.
+        raise CannotStart(f"its command cannot be split into words: {problem}") from problem
     if not words:
-        raise CannotStart(f"command {command!r} is empty")
+        raise CannotStart("its command is empty")
     return words

@@ -259,7 +259,8 @@ class Hands:
         except ValidationError as problem:
             return Outcome("FAILED", f"The run's specification is wrong: {explain(problem)}")
         except Invalid as problem:
-            return Outcome("FAILED", f"The run cannot be prepared: {problem}")
+            # Everybody reads it in the events.
+            return Outcome("FAILED", f"The run cannot be prepared: {problem.discreet}")
         except Unavailable as problem:
             held.ending, held.why_back = ("hand back" if held.ending == "report" else held.ending), NOT_PREPARED
             return Outcome("CRASHED", str(problem))
