@@ -243,6 +243,20 @@ def test_past_its_deadline_a_change_is_not_made_any_more() -> None:
     changed_twice(patience_ms=5).breaks(1, "limit 1")
 
 
+def test_an_answered_change_that_redis_forgot_does_not_come_back_after_a_newer_one() -> None:
+    story = Story(pool_limit=1).worker("w1").submit("a").submit("b")
+    story.set("limit", "pool", 9, patience_ms=500).line("outage", since=story._at, lossy=True)
+    story._at += 10
+    story.set("limit", "pool", 1)
+    story.hand_out("a").hand_out("b").run("a").run("b").breaks(1, "limit 1")
+
+
+def test_an_answered_change_that_redis_forgot_may_be_made_again_until_a_newer_one() -> None:
+    story = Story(pool_limit=1).worker("w1").submit("a").submit("b")
+    story.set("limit", "pool", 9, patience_ms=500).line("outage", since=story._at, lossy=True)
+    story.hand_out("a").hand_out("b").run("a").run("b").holds()
+
+
 def test_a_priority_that_may_still_be_changed_is_not_known() -> None:
     story = Story().worker("w1").set("priority", "queue/low", None, ok=None, patience_ms=500)
     story.set("priority", "queue/low", 1).set("priority", "queue/high", 5).submit("a").submit("b", "high")
@@ -268,6 +282,12 @@ def test_an_accepted_run_that_redis_forgot_in_an_outage_is_counted_and_is_no_bre
     story = good().line("accepted", runs=["lost"])
     story.line("outage", since=story._at + 5, lossy=True)
     assert story.holds().counts["accepted in Redis' last moments and lost with them"] == 1
+
+
+def test_what_happened_before_the_last_event_that_redis_still_knows_is_not_forgotten() -> None:
+    story = good().line("accepted", runs=["lost"])
+    accepted = story._at
+    story.line("outage", since=accepted + 5, lossy=True, knows=accepted + 1).breaks(2, "never heard of")
 
 
 def test_an_outage_of_a_redis_that_writes_always_excuses_nothing() -> None:

@@ -13,6 +13,7 @@ from penstock.bus.cancellation import end_tasks
 from penstock.bus.connection import connect
 from penstock.cli.embedded_redis import EmbeddedRedis
 from tests.system.chaos.crew import Crew
+from tests.system.chaos.failpoints import fired
 from tests.system.chaos.faults import Faults
 from tests.system.chaos.hands import Hands
 from tests.system.chaos.load import POOL, Load, slow_consumer
@@ -88,7 +89,8 @@ class Arena:
     """One chaos run.
 
     Args:
-        seed: decides everything but the speed of the machine.
+        seed: decides what is submitted, changed and cancelled and what strikes whom, each in its order; the speed of the machine
+            decides how they meet.
         folder: for data, logs and the record.
         seconds: how long faults strike altogether.
         mix: who takes part and what goes wrong.
@@ -96,7 +98,7 @@ class Arena:
     """
 
     def __init__(self, seed: int, folder: Path, seconds: float, mix: Mix = EVERYTHING, mutation: str = "") -> None:
-        self._chance = random.Random(seed)
+        self._chance = random.Random(f"{seed}/arena")
         self._seed, self._folder, self._seconds, self._mix, self._mutation = seed, folder, seconds, mix, mutation
         self._records = folder / "records"
         self._records.mkdir(parents=True, exist_ok=True)
@@ -128,6 +130,10 @@ class Arena:
         self._recorder.close()
         took = asyncio.get_running_loop().time() - began
         self._judge_logs(took)
+        struck = fired(self._folder)
+        faults.struck |= {f"failpoint: {point}": count for point, count in struck.items()}
+        # Those that were only armed have done no harm.
+        faults.struck["failpoint"] = min(faults.struck["failpoint"], struck.total())
         verdict = check(load(sorted(self._records.glob("*.jsonl"))))
         figures = {
             "seconds": round(took),
@@ -175,7 +181,7 @@ class Arena:
     @contextlib.asynccontextmanager
     async def _at_work(self, proxies: Mapping[str, Proxy]) -> AsyncIterator[tuple[Faults, Load, Tail]]:
         tail = Tail(self._client(), self._recorder)
-        load_ = Load(self._client(), self._recorder, tail, self._chance, self._mix.changes)
+        load_ = Load(self._client(), self._recorder, tail, str(self._seed), self._mix.changes)
         loop = asyncio.get_running_loop()
         began = loop.time()
         async with asyncio.timeout(BOOT_SECONDS):
@@ -192,7 +198,8 @@ class Arena:
                 *load_.loops(),
             ]
             tasks = [asyncio.ensure_future(body) for body in bodies]
-            parts = (self._server, self._client(), self._crew, hands, proxies, tail, self._recorder, self._chance)
+            chance = random.Random(f"{self._seed}/faults")
+            parts = (self._server, self._client(), self._crew, hands, proxies, tail, self._recorder, chance)
             try:
                 yield Faults(*parts, self._mix), load_, tail
                 for task in tasks:

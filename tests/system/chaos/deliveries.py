@@ -10,6 +10,7 @@ import orjson
 from penstock import keys
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from random import Random
 
     from redis.asyncio import Redis
@@ -32,11 +33,15 @@ class Deliveries:
 
     Args:
         client: of Redis.
-        chance: decides.
+        chance: answers what decides for the fault that asks.
     """
 
-    def __init__(self, client: Redis, chance: Random) -> None:
-        self._client, self._chance = client, chance
+    def __init__(self, client: Redis, chance: Callable[[], Random]) -> None:
+        self._client, self._own_chance = client, chance
+
+    @property
+    def _chance(self) -> Random:
+        return self._own_chance()
 
     async def duplicate(self) -> None:
         """What was sent is sent again, whatever it was: of what is seldom sent as much as of what fills the stream."""

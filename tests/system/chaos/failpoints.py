@@ -23,6 +23,7 @@ from __future__ import annotations
 import importlib
 import os
 import signal
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 VARIABLE = "CHAOS_FAILPOINT"
 POINTS = ("read", "script", "ran", "reply", "replied", "handled", "ack", "acked")
+FIRED = ".fired"
+"""Ending of a file that says at which points a process and its successors have died."""
 WORKER_POINTS = ("take", "taken", "report", "reported")
 
 
@@ -64,6 +67,8 @@ class Failpoints:
         self._armed = (point, self._armed[1] - 1)
         if self._armed[1] <= 0:
             self._file.unlink(missing_ok=True)
+            with self._file.with_suffix(FIRED).open("a") as fired:
+                fired.write(f"{point}\n")
             os.kill(os.getpid(), signal.SIGKILL)
 
     def around(self, before: str, after: str, function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
@@ -78,18 +83,23 @@ class Failpoints:
         return wrapped
 
 
+def fired(folder: Path) -> Counter[str]:
+    """Count at which points processes have died."""
+    return Counter(word for file in folder.glob(f"*{FIRED}") for word in file.read_text().split())
+
+
 def install(name: str) -> None:
     """Wrap what the service of this name is made of; nothing without the variable."""
     file = os.environ.pop(VARIABLE, "")
     if not file:
         return
     points = Failpoints(Path(file))
-    handlers: Any = importlib.import_module(f"services.{name}.handlers")
     for module in (service, reclaim):
         module.deliver = points.around("read", "handled", module.deliver)  # type: ignore[attr-defined]
     answer = points.around("reply", "replied", delivery.answer)
-    for module in (delivery, handlers):
+    modules: list[Any] = [importlib.import_module(f"services.{name}.{room}") for room in ("handlers", "store")]
+    for module in (delivery, *modules):
         if hasattr(module, "answer"):
-            module.answer = answer  # type: ignore[union-attr]
+            module.answer = answer
     lua.run_all = points.around("script", "ran", lua.run_all)  # type: ignore[assignment]
     Redis.xack = points.around("ack", "acked", Redis.xack)  # type: ignore[method-assign,assignment]

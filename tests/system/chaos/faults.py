@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import signal
 from collections import Counter
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import RedisError
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
 AT_ONCE: Final = 3
 """More faults at the same time than that, and the system is never alive to be hurt."""
+
+
+_OWN_CHANCE: Final[ContextVar[Random]] = ContextVar("own_chance")
 
 
 class Faults:
@@ -60,9 +65,11 @@ class Faults:
         mix: Mix,
     ) -> None:
         self._server, self._client, self._crew, self._hands = server, client, crew, hands
-        self._proxies, self._tail, self._recorder, self._chance = proxies, tail, recorder, chance
+        self._proxies, self._tail, self._recorder, self._plan = proxies, tail, recorder, chance
+        # Apart from the plan: how long others take must not decide what is next.
+        self._pauses = random.Random(chance.getrandbits(64))
         self._apart = mix.apart
-        self._deliveries = deliveries = Deliveries(client, chance)
+        self._deliveries = deliveries = Deliveries(client, lambda: self._chance)
         self._redis_is_hurt = asyncio.Lock()
         self._running: set[asyncio.Task[None]] = set()
         self.struck: Counter[str] = Counter()
@@ -99,6 +106,11 @@ class Faults:
         if mix.faults is not None:
             self.kinds = {name: (weight, self.kinds[name][1]) for name, weight in mix.faults.items()}
 
+    @property
+    def _chance(self) -> Random:
+        """What decides for the fault that asks: its own, so that the next one does not depend on how long this one takes."""
+        return _OWN_CHANCE.get()
+
     async def storm(self, seconds: float) -> None:
         """Strike again and again; returns when the last fault is over."""
         end = asyncio.get_running_loop().time() + seconds
@@ -106,16 +118,19 @@ class Faults:
         weights = [self.kinds[name][0] for name in names]
         while asyncio.get_running_loop().time() < end:
             if names and len(self._running) < AT_ONCE:
-                (name,) = self._chance.choices(names, weights)
+                (name,) = self._plan.choices(names, weights)
                 self._strike(name)
-            await asyncio.sleep(self._chance.uniform(*self._apart))
+            await asyncio.sleep(self._pauses.uniform(*self._apart))
         while self._running:
             done, _ = await asyncio.wait(self._running)
             for task in done:
                 task.result()
 
     def _strike(self, name: str) -> None:
+        chance = random.Random(self._plan.getrandbits(64))
+
         async def strike() -> None:
+            _OWN_CHANCE.set(chance)
             self._recorder.write("fault", name=name)
             self.struck[name] += 1
             # Redis may be away by another fault: then this one had no harm to do.
@@ -163,7 +178,6 @@ class Faults:
         assert member.failpoint
         point = self._chance.choice(member.points)
         member.failpoint.write_text(f"{point} {self._chance.randint(1, 5)}")
-        self.struck[f"failpoint: {point}"] += 1
 
     async def _arm_reading(self) -> None:
         dispatchers = [one for one in self._crew.services if one.name.startswith("dispatcher")]
@@ -245,11 +259,15 @@ class Faults:
             await self._go_away(lambda: kill_and_bring_back(self._server, copy), lossy=True)
 
     async def _restart_redis(self) -> None:
-        await self._away(self._server.stop)
+        """Asked to end it writes down everything."""
+        async with self._redis_is_hurt:
+            await self._go_away(self._server.stop, lossy=False)
 
     async def _away(self, end: Callable[[], None]) -> None:
         async with self._redis_is_hurt:
-            await self._go_away(end, lossy=self._server._options.get("appendfsync") != "always")
+            appendfsync = self._server._options["appendfsync"]
+            self.struck[f"killed: appendfsync {appendfsync}"] += 1
+            await self._go_away(end, lossy=appendfsync != "always")
 
     async def _go_away(self, end: Callable[[], None], *, lossy: bool) -> None:
         since = now_ms()
@@ -258,8 +276,10 @@ class Faults:
         await self._wait(0.1, 3)
         self._server._options["appendfsync"] = self._chance.choice(["always", "everysec"])
         self._server.start()
-        self._recorder.write("outage", since=since, lossy=lossy)
-        self.forgotten_events += await self._tail.after_outage(ended)
+        back = now_ms()
+        forgotten, knows = await self._tail.after_outage(ended)
+        self._recorder.write("outage", at=back, since=since, lossy=lossy, knows=knows)
+        self.forgotten_events += forgotten
 
     async def _freeze_redis(self) -> None:
         async with self._redis_is_hurt:

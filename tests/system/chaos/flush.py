@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
@@ -42,7 +41,7 @@ class Flush:
     """
 
     def __init__(self, seed: int, folder: Path) -> None:
-        self._chance = random.Random(seed)
+        self._seed = seed
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self._server = EmbeddedRedis(folder / "redis")
@@ -85,7 +84,7 @@ class Flush:
         recorder = Recorder(self._folder / f"life-{number}.jsonl")
         clients = [connect(self._server.url) for _ in range(2)]
         tail = Tail(clients[0], recorder)
-        load_ = Load(clients[1], recorder, tail, self._chance)
+        load_ = Load(clients[1], recorder, tail, f"{self._seed}/{number}")
         async with asyncio.timeout(EVERYTHING.patience):
             await load_.define("requeue")
         tasks = [asyncio.ensure_future(body) for body in (tail.run(), *load_.loops())]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import RedisError
@@ -13,15 +14,15 @@ from penstock.bus.cancellation import end_tasks
 from penstock.bus.requests import request
 from penstock.client import Penstock
 from penstock.contracts.deployments import ScheduleSpec
+from penstock.contracts.pools import ReadPool
 from penstock.contracts.runs import CancelRuns, RunSpec, SubmitRuns, SubmittedRun, new_run_id
 from penstock.errors import PenstockError, Refused
-from penstock.streams import DISPATCH
+from penstock.streams import COMMANDS, DISPATCH
 from tests.system.chaos.mix import EVERYTHING
 from tests.system.history.records import now_ms
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
-    from random import Random
 
     from redis.asyncio import Redis
 
@@ -50,7 +51,7 @@ class Load:
         client: of its own.
         recorder: told of everything.
         tail: knows what is open.
-        chance: decides.
+        seed: decides, for each of the things that go on at the same time by itself.
         changes: kinds of changes of definitions.
     """
 
@@ -59,10 +60,13 @@ class Load:
         client: Redis,
         recorder: Recorder,
         tail: Tail,
-        chance: Random,
+        seed: str,
         changes: Sequence[str] = EVERYTHING.changes,
     ) -> None:
-        self._client, self._recorder, self._tail, self._chance = client, recorder, tail, chance
+        self._client, self._recorder, self._tail = client, recorder, tail
+        self._submitting, self._changing, self._cancelling = (
+            Random(f"{seed}/{what}") for what in ("submit", "change", "cancel")
+        )
         self._changes = changes
         self._penstock = Penstock(client, 1, timeout_seconds=TIMEOUT_SECONDS)
         self._deployment_ids: dict[str, str] = {}
@@ -98,9 +102,9 @@ class Load:
     def loops(self) -> list[Awaitable[None]]:
         """What runs beside the faults."""
         return [
-            self._while_on(self._submit_some, 0.02, 0.25),
-            self._while_on(self._change_something, 0.1, 0.7),
-            self._while_on(self._cancel_some, 0.3, 1.5),
+            self._while_on(self._submit_some, self._submitting, 0.02, 0.25),
+            self._while_on(self._change_something, self._changing, 0.1, 0.7),
+            self._while_on(self._cancel_some, self._cancelling, 0.3, 1.5),
         ]
 
     async def settle(self) -> None:
@@ -146,7 +150,7 @@ class Load:
 
     # Runs
 
-    async def _while_on(self, act: Callable[[], Awaitable[None]], least: float, most: float) -> None:
+    async def _while_on(self, act: Callable[[], Awaitable[None]], chance: Random, least: float, most: float) -> None:
         while True:
             if self.on:
                 # Shielded by being a task of its own: a calm waits for it, and does not cut it short.
@@ -155,21 +159,21 @@ class Load:
                 task.add_done_callback(self._tasks.discard)
                 if act != self._submit_some:
                     await asyncio.wait({task})
-            await asyncio.sleep(self._chance.uniform(least, most))
+            await asyncio.sleep(chance.uniform(least, most))
 
     def _run(self, label: str | None, queue: str) -> SubmittedRun:
         run_id = new_run_id(0)
-        if self._chance.random() < 0.1:
+        if self._submitting.random() < 0.1:
             # A submitter whose clock is an hour wrong.
-            shifted = int(run_id[:8] + run_id[9:13], 16) + self._chance.choice([-1, 1]) * HOUR_MS
+            shifted = int(run_id[:8] + run_id[9:13], 16) + self._submitting.choice([-1, 1]) * HOUR_MS
             run_id = f"{shifted:012x}"[:8] + "-" + f"{shifted:012x}"[8:] + run_id[13:]
-        delay = self._chance.choice([0, 0.3])
+        delay = self._submitting.choice([0, 0.3])
         return SubmittedRun(
             id=run_id,
             name=f"{queue}-{len(self.accepted)}",
             queue=queue,
             deployment=self._deployment_ids[label] if label else None,
-            retries=self._chance.choice([0, 0, 2]),
+            retries=self._submitting.choice([0, 0, 2]),
             retry_delay_seconds=delay,
             spec=RunSpec(command="true"),
         )
@@ -177,8 +181,10 @@ class Load:
     async def _submit_some(self) -> None:
         if len(self.unfinished()) > MOST_OPEN or len(self._tasks) > 10:
             return
-        queue = self._chance.choice(list(QUEUES))
-        labels = [self._chance.choice([None, None, "single", "pair"]) for _ in range(self._chance.randint(1, 8))]
+        queue = self._submitting.choice(list(QUEUES))
+        labels = [
+            self._submitting.choice([None, None, "single", "pair"]) for _ in range(self._submitting.randint(1, 8))
+        ]
         runs = [self._run(label, queue) for label in labels]
         self._recorder.write(
             "submit",
@@ -206,26 +212,29 @@ class Load:
     async def _cancel_some(self) -> None:
         if not self.recent:
             return
-        chosen = self._chance.sample(self.recent, min(3, len(self.recent)))
+        chosen = self._cancelling.sample(self.recent, min(3, len(self.recent)))
         self._recorder.write("cancel", runs=chosen)
-        command = CancelRuns(runs=chosen, force=self._chance.random() < 0.3)
+        command = CancelRuns(runs=chosen, force=self._cancelling.random() < 0.3)
         with contextlib.suppress(PenstockError):
             await request(self._client, DISPATCH, 0, command, TIMEOUT_SECONDS)
 
     # Definitions
 
     async def _change_something(self) -> None:
-        kind = self._chance.choice(self._changes)
-        queue = self._chance.choice(list(QUEUES))
+        kind = self._changing.choice(self._changes)
+        queue = self._changing.choice(list(QUEUES))
         if kind == "pause":
-            of = self._chance.choice(["pool", f"queue/{queue}"])
+            of = self._changing.choice(["pool", f"queue/{queue}"])
             await self._change("paused", of, value=True)
-            await asyncio.sleep(self._chance.uniform(0.05, 1))
+            await asyncio.sleep(self._changing.uniform(0.05, 1))
             await self._until_answered("paused", of, value=False)
         elif kind == "limit":
-            deployment = self._chance.choice(["single", "pair"])
-            of, most = self._chance.choice([("pool", 10), (f"queue/{queue}", 5), (f"deployment/{deployment}", 3)])
-            await self._change("limit", of, self._chance.randint(1, most))
+            deployment = self._changing.choice(["single", "pair"])
+            of, most = self._changing.choice([("pool", 10), (f"queue/{queue}", 5), (f"deployment/{deployment}", 3)])
+            await self._change("limit", of, self._changing.randint(1, most))
+        elif kind == "read":
+            with contextlib.suppress(PenstockError):
+                await request(self._client, COMMANDS, 0, ReadPool(pool=POOL), TIMEOUT_SECONDS)
         else:
             await self._swap_priority(queue)
 
@@ -283,7 +292,7 @@ class Load:
         for line in unknown:
             self._recorder.write("setting", **line, answered=sent, ok=True, until=until)
         try:
-            await self._penstock.update_queue(POOL, queue, priority=self._chance.randint(1, 20))
+            await self._penstock.update_queue(POOL, queue, priority=self._changing.randint(1, 20))
             await self._read_priorities()
         except PenstockError:
             # It may still be made, also after they have been read again.

@@ -30,7 +30,7 @@ class Mix:
     workers: bool = True
     faults: Mapping[str, int] | None = None
     apart: tuple[float, float] = (0.2, 1.2)
-    changes: tuple[str, ...] = ("pause", "pause", "limit", "limit", "limit", "priority")
+    changes: tuple[str, ...] = ("pause", "pause", "limit", "limit", "limit", "priority", "read")
     on_worker_lost: tuple[str, ...] = ("requeue", "requeue", "crash")
     patience: float = 60.0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -36,6 +36,7 @@ class Tail:
         self._recent: deque[tuple[int, str, dict[str, Any]]] = deque(maxlen=100_000)
         self.states: dict[str, str] = {}
         self.open: set[str] = set()
+        self._followed: Counter[str] = Counter()
         self.finished = 0
 
     async def run(self) -> None:
@@ -67,20 +68,22 @@ class Tail:
         run_id = event["resource"]["prefect.resource.id"].removeprefix("prefect.flow-run.")
         state = event["resource"]["prefect.state-type"]
         self.states[run_id] = state
+        self._followed[run_id] += 1
         if state in TERMINAL:
             self.finished += run_id in self.open
             self.open.discard(run_id)
         else:
             self.open.add(run_id)
 
-    async def after_outage(self, ended: int) -> int:
+    async def after_outage(self, ended: int) -> tuple[int, int]:
         """Find out which events Redis has forgotten.
 
         Args:
             ended: ms, when Redis was gone; no event of before came later.
 
         Returns:
-            How many.
+            How many, and the moment (ms) of the last one it still knows: its file is a prefix of what it did, so it knows all that
+            came before.
         """
         begin = ended - LOOKS_BACK_MS
         while True:
@@ -89,6 +92,8 @@ class Tail:
                 break
             await asyncio.sleep(0.1)
         there = {entry_id.decode() for entry_id, _ in kept}
+        moments = (int(entry_id.partition("-")[0]) for entry_id in there)
+        known = max((at for at in moments if at <= ended), default=begin)
         gone = [
             (at, entry_id, event)
             for at, entry_id, event in self._recent
@@ -96,8 +101,10 @@ class Tail:
         ]
         if gone:
             self._recorder.write("rewound", ids=[entry_id for _, entry_id, _ in gone])
+            forgotten = {entry_id for _, entry_id, _ in gone}
+            self._recent = deque((one for one in self._recent if one[1] not in forgotten), maxlen=self._recent.maxlen)
             await self._look_again({event["resource"]["prefect.resource.id"] for _, _, event in gone})
-        return len(gone)
+        return len(gone), known
 
     async def _look_again(self, resources: set[str]) -> None:
         """What was read and forgotten does not count: ask Redis where those runs are."""
@@ -105,8 +112,11 @@ class Tail:
             run_id = resource.removeprefix("prefect.flow-run.")
             if run_id == resource:
                 continue
+            followed = self._followed[run_id]
             found: Any = await self._client.hmget(keys.key(0, "run", run_id), ["name", "state"])
             known, state = found
+            if self._followed[run_id] != followed:
+                continue  # an event that was read meanwhile knows more
             self.open.discard(run_id)
             self.states.pop(run_id, None)
             if known is not None:

@@ -8,7 +8,8 @@ kind        says
 =========== ==========================================================================================================
 setting     ``what`` (limit, paused, priority) ``of`` (``pool``, ``queue/NAME``, ``deployment/NAME``) became ``value``: ``sent``
             and ``answered`` ms, ``ok`` true, false (refused) or null (nobody knows: no answer came); ``until`` its deadline:
-            as long as nobody has answered, or Redis has forgotten that, it may still be made, also after a newer one
+            as long as nobody has answered, it may still be made, also after a newer one; one that was answered and that Redis
+            has forgotten may be made again, but not after a newer one
 submit      ``runs``: id, queue, deployment or null, due ms or null (at once), delay ms of a retry
 accepted    ``runs``: ids a reply called accepted
 cancel      ``runs``: ids somebody asked to cancel; also written before ``delete`` commands of pools and queues: ids null
@@ -16,7 +17,7 @@ worker      a life of a worker begins: worker, boot, queues it serves (empty: al
 claim       as the worker read it in its inbox: run, epoch, token, worker, boot, and the ms at which it had been ``assigned``
 report      as the worker is about to send it: run, epoch, token, worker, state
 event       ``id`` of the stream entry (its first part is Redis time) and the event
-outage      Redis was away from ``since`` to ``at``; ``lossy`` when it may have forgotten its last moments
+outage      Redis was away from ``since`` to ``at``; ``lossy`` when it may have forgotten its last moments: those from ``knows`` on
 rewound     ``ids`` of events that Redis forgot in an outage, after somebody had read them
 state       at the end: ``runs`` id -> [state, seq, epoch], ``ledger`` resource -> seq, ``held`` what is still in flight,
             ``workers`` name -> [boot, slots] as the monitor knows an ONLINE one, and as the dispatcher does
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FORGETS_MS = 2500
-"""Redis syncs once a second and may put off writing for two when the disk is slow; what is older survives a kill."""
+"""Redis syncs once a second and may put off writing for two when the disk is slow; what is older survives a kill. Where nobody has
+looked what it still knows."""
 
 
 def now_ms() -> int:
@@ -112,15 +114,20 @@ class Change:
 
 
 class Outage(NamedTuple):
-    """Redis was away."""
+    """Redis was away.
+
+    Attributes:
+        knows: ms up to which it knows everything.
+    """
 
     since: int
     until: int
     lossy: bool
+    knows: int
 
     def may_have_forgotten(self, at: int) -> bool:
         """Say whether something Redis did then may not have happened afterwards."""
-        return self.lossy and self.since - FORGETS_MS <= at <= self.until
+        return self.lossy and self.knows <= at <= self.until
 
 
 @dataclass
@@ -173,7 +180,8 @@ def _note(record: Record, line: dict[str, Any]) -> None:  # noqa: C901, PLR0912 
         case "event":
             record.events.append((line["id"], line["event"]))
         case "outage":
-            record.outages.append(Outage(line["since"], line["at"], line["lossy"]))
+            knows = line.get("knows", line["since"] - FORGETS_MS)
+            record.outages.append(Outage(line["since"], line["at"], line["lossy"], knows))
         case "state":
             record.state = line
 
@@ -192,7 +200,7 @@ def parse(lines: Iterable[dict[str, Any]]) -> Record:
         changes.sort(key=lambda change: change.sent)
         for change in changes:
             if change.ok and change.answered is not None and record.may_have_forgotten(change.answered):
-                change.ok = None
+                change.ok, change.until = None, change.sent
     return record
 
 
