@@ -142,6 +142,48 @@ async def test_where_the_order_counts_a_stop_finishes_nothing_behind_what_others
     assert handled.again == [True], "a Redis that was set back may have handed it out before"
 
 
+def in_order(client: Redis, handled: Handled, idle_ms: int = 0) -> Reclaimer:
+    subscription = Subscription(streams.HEARTBEATS, GROUP, [Route(Heartbeat, handled)], ordered=True)
+    return Reclaimer(client, subscription, 0, "living", idle_ms)
+
+
+async def test_where_the_order_counts_nothing_is_handled_before_what_somebody_has_in_hand(
+    client: Redis, handled: Handled
+) -> None:
+    first, _ = await left_behind(client, "w1", "w2")
+    idle_ms = 300
+
+    async def idle_long_enough() -> bool:
+        return all(entry["time_since_delivered"] >= idle_ms for entry in await pending(client))
+
+    await wait_until(idle_long_enough, what="both have been idle")
+    await client.xclaim(STREAM, GROUP, "another", 0, [first])
+
+    assert await in_order(client, handled, idle_ms).reclaim() == 0
+    assert handled.workers == []
+    await wait_until(idle_long_enough, what="both have been idle again")
+    assert await in_order(client, handled, idle_ms).reclaim() == 2
+    assert handled.workers == ["w1", "w2"]
+
+
+@pytest.mark.parametrize("problem", [NoReply("another service is away"), ResponseError("OOM command not allowed")])
+async def test_where_the_order_counts_nothing_is_handled_before_what_has_to_wait(
+    client: Redis, handled: Handled, problem: Exception
+) -> None:
+    await left_behind(client, "w1", "w2")
+    handled.raises = problem
+
+    assert await in_order(client, handled).reclaim() == 0
+    with pytest.raises(type(problem)):
+        await in_order(client, handled).catch_up("+", lambda: True)
+
+    first, second = await pending(client)
+    assert (first["consumer"], second["consumer"]) == (b"living", b"dead"), "the second was not tried"
+    handled.raises = None
+    assert await in_order(client, handled).reclaim() == 2
+    assert handled.workers == ["w1", "w2"]
+
+
 async def test_two_reclaimers_do_not_both_take_an_entry(client: Redis, handled: Handled) -> None:
     await left_behind(client, "w1")
     idle_ms = 50

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from penstock.cli.embedded_redis import EmbeddedRedis
 
 pytestmark = pytest.mark.system
+SEED = int(os.environ.get("CHAOS_SEED", "5"))
+CHANCE = random.Random(f"{SEED}/history")
 QUEUES = {"critical": (1, 1), "high": (5, 3), "low": (10, None), "default": (11, None)}
 ENDS = (b"COMPLETED", b"FAILED", b"CRASHED", b"CANCELLED")
 DEPLOYED = {"single": 1, "pair": 2}
@@ -36,14 +39,14 @@ async def submit(
     client: Redis, recorder: Recorder, queue: str, count: int, deployments: dict[str | None, str | None]
 ) -> list[str]:
     """Submit over the bus as a plain client would; the same message twice, as an impatient one would."""
-    of = [random.choice([None, None, *DEPLOYED]) for _ in range(count)]
+    of = [CHANCE.choice([None, None, *DEPLOYED]) for _ in range(count)]
     runs = [
         SubmittedRun(
             id=new_run_id(0),
             name=f"{queue}-{n}",
             queue=queue,
             deployment=deployments[of[n]],
-            retries=random.choice([0, 0, 1]),
+            retries=CHANCE.choice([0, 0, 1]),
             spec=RunSpec(command="x"),
         )
         for n in range(count)
@@ -69,9 +72,9 @@ async def all_finished(client: Redis, accepted: list[str]) -> bool:
 
 async def cancel_some(client: Redis, recorder: Recorder, accepted: list[str]) -> None:
     """Ask for the end of a few runs, whatever state they are in."""
-    chosen = random.sample(accepted[-40:], 3)
+    chosen = CHANCE.sample(accepted[-40:], 3)
     recorder.write("cancel", runs=chosen)
-    fields: Any = {"__data__": CancelRuns(runs=chosen, force=random.random() < 0.3).wire()}
+    fields: Any = {"__data__": CancelRuns(runs=chosen, force=CHANCE.random() < 0.3).wire()}
     await client.xadd(keys.key(0, "dispatch"), fields)
 
 
@@ -104,10 +107,10 @@ async def test_no_promise_breaks_while_dispatchers_monitors_and_workers_are_kill
         workers = [await worker(f"w{n}").__aenter__() for n in range(3)]
         try:
             for round_ in range(12):
-                for queue in random.sample(list(QUEUES), 4):
-                    accepted += await submit(client, recorder, queue, random.randint(5, 25), deployments)
+                for queue in CHANCE.sample(list(QUEUES), 4):
+                    accepted += await submit(client, recorder, queue, CHANCE.randint(5, 25), deployments)
                 await cancel_some(client, recorder, accepted)
-                victim = random.choice([0, 1, 2, 3, None])
+                victim = CHANCE.choice([0, 1, 2, 3, None])
                 if victim is not None:
                     services.kill(victim)
                 if round_ % 4 == 3:
@@ -128,7 +131,7 @@ async def test_no_promise_breaks_while_dispatchers_monitors_and_workers_are_kill
     await client.aclose()
 
     verdict = check(load([recorder.file]))
-    assert verdict.broken == []
+    assert verdict.broken == [], f"CHAOS_SEED={SEED}"
     assert set(accepted) == set(verdict.states)
     held = {"pool": 5, "queue/critical": 1, "queue/high": 3, "deployment/single": 1, "deployment/pair": 2}
     assert {of: verdict.peak[of] for of in held} == held

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.system
 
+CHANCE = random.Random(f"{os.environ.get('CHAOS_SEED', '5')}/rolling")
+
 SERVICES = ["pool_registry", "heartbeat_monitor", "heartbeat_monitor", "dispatcher", "dispatcher", "scheduler"]
 WORKERS = ("w0", "w1", "w2")
 QUEUES: dict[str, tuple[int, int | None]] = {"critical": (1, 2), "low": (5, None), "default": (6, None)}
@@ -107,11 +109,11 @@ async def test_a_rolling_restart_of_everything_under_load_loses_nothing_and_does
 
     async def load() -> None:
         while not enough.is_set():
-            queue = random.choice(list(QUEUES))
+            queue = CHANCE.choice(list(QUEUES))
             work = NewRun(
-                command=f"sh -c 'echo $PENSTOCK_RUN_ID >> {executed}; sleep 0.{random.randint(0, 3)}'", queue=queue
+                command=f"sh -c 'echo $PENSTOCK_RUN_ID >> {executed}; sleep 0.{CHANCE.randint(0, 3)}'", queue=queue
             )
-            ids = await penstock.submit_runs("etl", [work] * random.randint(1, 4))
+            ids = await penstock.submit_runs("etl", [work] * CHANCE.randint(1, 4))
             accepted.update(dict.fromkeys(ids, queue))
             await asyncio.sleep(0.2)
 

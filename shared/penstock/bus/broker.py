@@ -146,9 +146,9 @@ def subscribe(
         handle: gets each batch.
         max_batch: entries read at once.
         on_read: called after every read that succeeded, also after one without news.
-        catch_up: called after the first read, and after every one during which a connection was lost, before anything of it is
-            handled: with the id of the entry that comes next ('+' for none) and a function that says whether to go on; answers
-            False when it did not.
+        catch_up: called after the first read, after every one during which a connection was lost, and after the one that follows
+            a batch that could not be handled, before anything of it is handled: with the id of the entry that comes next ('+' for
+            none) and a function that says whether to go on; answers False when it did not.
 
     Returns:
         FastStream's subscriber, for the watchdog.
@@ -180,7 +180,8 @@ def subscribe(
             subscriber.last_id = raw[-1][0].decode()
             if subscriber.running:
                 batch = [Entry(partition, stream.name, entry_id.decode(), fields) for entry_id, fields in raw]
-                await _handle(subscriber, name, group, batch, handle)
+                if not await _handle(subscriber, name, group, batch, handle):
+                    caught_up = None
 
     if not hasattr(subscriber, "_get_msgs"):
         raise NotImplementedError("this version of FastStream reads in another way; use one that pyproject.toml allows")
@@ -206,14 +207,16 @@ async def _catch_up(subscriber: Any, name: str, read: Sequence[Any], catch_up: C
 
 async def _handle(
     subscriber: Any, name: str, group: str, batch: Sequence[Entry], handle: Callable[[Sequence[Entry]], Awaitable[None]]
-) -> None:
-    """Handle a batch and acknowledge it; a stop waits for that."""
+) -> bool:
+    """Handle a batch and acknowledge it; a stop waits for that. False when it stays pending."""
     with subscriber.lock:
         try:
             await handle(batch)
             await subscriber._client.xack(name, group, *(entry.id for entry in batch))  # noqa: SLF001 - the one it reads with
         except Exception as problem:  # noqa: BLE001 - what raised has said why; here it only stays pending, for the reclaimer
             log.debug("not acknowledged", stream=name, entries=len(batch), error=f"{type(problem).__name__}: {problem}")
+            return False
+        return True
 
 
 def _report_reads(subscriber: Any, on_read: Callable[[], None]) -> None:

@@ -43,6 +43,14 @@ FORGET_CONSUMER = lua.load("penstock.bus", "forget_consumer")
 RECLAIMED = Counter("penstock_reclaimed_total", "Entries taken over from another consumer", ["stream"])
 
 
+class _Later(Exception):
+    """An entry could not be handled now, which is not its fault; where the order counts, nothing after it may be."""
+
+    def __init__(self, problem: Exception) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
+
+
 class Reclaimer:
     """Keeps one subscription's group clean in one partition.
 
@@ -67,19 +75,24 @@ class Reclaimer:
     async def reclaim(self) -> int:
         """Deliver abandoned entries again, one by one, so that a poisonous one fails alone.
 
+        Where the order counts nothing is handled before what is in somebody's hand or could not be handled now.
+
         Returns:
             How many were handled or buried.
         """
-        group = self._subscription.group
+        group, ordered = self._subscription.group, self._subscription.ordered
         waiting: Any = await self._client.xpending_range(
-            self._stream, group, min="-", max="+", count=CLAIM_AT_ONCE, idle=self._idle_ms
+            self._stream, group, min="-", max="+", count=CLAIM_AT_ONCE, idle=None if ordered else self._idle_ms
         )
         done = 0
         end = time.monotonic() + TURN_SECONDS
         for pending in waiting:
-            if time.monotonic() > end:
+            if time.monotonic() > end or pending["time_since_delivered"] < self._idle_ms:
                 break
-            done += await self._take(pending["message_id"], int(pending["times_delivered"]))
+            try:
+                done += await self._take(pending["message_id"], int(pending["times_delivered"]))
+            except _Later:
+                break
         return done
 
     async def catch_up(self, before: str, going_on: Callable[[], bool]) -> bool:
@@ -88,7 +101,7 @@ class Reclaimer:
         A Redis that has forgotten its last moments hands out newer commands while older ones, carried out once before, wait to be
         taken over. In the wrong order an older one would undo what a newer one had changed. What another process has in hand right
         now is carried out once all the same: commands know when they come again. What fails here is left to the reclaimer and
-        does not count as a delivery.
+        does not count as a delivery; where no message is to blame, nothing after it is handled.
 
         Args:
             before: id of an entry; '+' for none.
@@ -96,6 +109,9 @@ class Reclaimer:
 
         Returns:
             False when it did not go on to the end.
+
+        Raises:
+            Exception: Redis, or another service, refuses everybody.
         """
         group, first = self._subscription.group, "-"
         last = before
@@ -111,7 +127,10 @@ class Reclaimer:
             for one in waiting:
                 if not going_on():
                     return False
-                await self._take(one["message_id"], int(one["times_delivered"]), idle_ms=0, counts=False)
+                try:
+                    await self._take(one["message_id"], int(one["times_delivered"]), idle_ms=0, counts=False)
+                except _Later as later:
+                    raise later.problem from later
             if len(waiting) < CLAIM_AT_ONCE:
                 return True
             first = f"({waiting[-1]['message_id'].decode()}"
@@ -139,7 +158,10 @@ class Reclaimer:
         end = time.monotonic() + TURN_SECONDS
         for pending in own:
             if pending["times_delivered"] == 1 and time.monotonic() < end:
-                done += await self._take(pending["message_id"], 0, idle_ms=0)
+                try:
+                    done += await self._take(pending["message_id"], 0, idle_ms=0)
+                except _Later:
+                    break
         return done
 
     async def _take(
@@ -169,9 +191,11 @@ class Reclaimer:
             await deliver(self._client, self._subscription, [entry], deliveries + 1)
         except OUTAGES:
             raise
-        except Exception as problem:  # noqa: BLE001 - a bug in a handler must not stop the reclaimer of the others
+        except Exception as problem:
             if counts:
                 await self._give_up_or_wait(entry, deliveries + 1, problem)
+            if self._subscription.ordered and _may_pass(problem):
+                raise _Later(problem) from problem
             return 0
         await self._client.xack(self._stream, group, message_id)
         return 1

@@ -1,0 +1,127 @@
+"""While Redis is away, full or locked, services wait: no hot loop, no flood of logs; afterwards they go on."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from penstock.bus.connection import connect, redis_now_ms
+from penstock.bus.requests import publish
+from penstock.client import NewRun, Penstock
+from penstock.contracts.queues import CreateQueue
+from penstock.contracts.runs import RunSpec, SubmitRuns, SubmittedRun, new_run_id
+from penstock.contracts.workers import Heartbeat
+from penstock.streams import COMMANDS, DISPATCH, HEARTBEATS
+from tests.support import wait_until
+from tests.system.service_processes import Services
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from redis.asyncio import Redis
+
+    from penstock.cli.embedded_redis import EmbeddedRedis
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+
+NAMES = ["pool_registry", "heartbeat_monitor", "dispatcher", "scheduler"]
+SECONDS = 5.0
+CPU_SHARE = 0.15
+"""Of a core; at rest it is 0.002. What is tried again comes every fifth of a second or less often."""
+LINES_A_SECOND = 10
+
+
+async def fill_inboxes_of_services(client: Redis) -> None:
+    """Work of every kind, which each of its readers will fail at for as long as the trouble lasts."""
+    for number in range(50):
+        await publish(client, COMMANDS, 0, CreateQueue(pool="etl", queue=f"q{number}"))
+        await publish(client, HEARTBEATS, 0, Heartbeat(pool="etl", worker=f"w{number}", worker_type="process"))
+        run = SubmittedRun(id=new_run_id(0), name=f"r{number}", queue="default", spec=RunSpec(command="true"))
+        await publish(client, DISPATCH, 0, SubmitRuns(pool="etl", runs=[run]))
+
+
+class Trouble:
+    """What is wrong with Redis, and how it ends."""
+
+    def __init__(self, kind: str, server: EmbeddedRedis, client: Redis) -> None:
+        self._kind, self._server, self._client = kind, server, client
+
+    async def begin(self) -> None:
+        if self._kind == "away":
+            await asyncio.to_thread(self._server.kill)
+        elif self._kind == "frozen":
+            assert self._server.process
+            self._server.process.send_signal(signal.SIGSTOP)
+        elif self._kind == "full":
+            await self._client.config_set("maxmemory", 1)
+        else:
+            await self._client.config_set("requirepass", "nobody knows it")
+            await self._client.auth("nobody knows it")
+            await self._client.client_kill_filter(_type="normal", skipme=True)
+
+    async def end(self) -> None:
+        if self._kind == "away":
+            await asyncio.to_thread(self._server.start)
+        elif self._kind == "frozen":
+            assert self._server.process
+            self._server.process.send_signal(signal.SIGCONT)
+        elif self._kind == "full":
+            await self._client.config_set("maxmemory", 0)
+        else:
+            await self._client.config_set("requirepass", "")
+
+
+@pytest.mark.parametrize("kind", ["away", "frozen", "full", "locked"])
+async def test_in_trouble_no_service_spins_or_floods_and_afterwards_all_go_on(
+    own_redis: EmbeddedRedis, tmp_path: Path, kind: str
+) -> None:
+    client = connect(own_redis.url)
+    penstock = Penstock(client, 1, timeout_seconds=60)
+    trouble = Trouble(kind, own_redis, client)
+    with Services(own_redis.url, tmp_path, NAMES) as services:
+        await penstock.create_pool("etl")
+        await penstock.submit_runs("etl", [NewRun(command="true")])
+        for process in services.processes:
+            process.send_signal(signal.SIGSTOP)
+        await fill_inboxes_of_services(client)
+        await trouble.begin()
+        for process in services.processes:
+            process.send_signal(signal.SIGCONT)
+
+        spent, lines = await over(services, SECONDS)
+
+        await trouble.end()
+        dead = [name for name, process in zip(NAMES, services.processes, strict=True) if process.poll() is not None]
+        assert dead == [], services.log()
+        assert {name: share for name, share in spent.items() if share > CPU_SHARE} == {}, spent
+        assert lines < LINES_A_SECOND * SECONDS * len(NAMES), services.log()[-3000:]
+
+        async def made() -> Any:
+            return len(await penstock.read_queues("etl")) == 51 and len(await penstock.read_runs("etl")) == 51
+
+        await wait_until(made, what="what waited to be handled", timeout=60)
+        assert await redis_now_ms(client)
+    await client.aclose()
+
+
+async def over(services: Services, seconds: float) -> tuple[dict[str, float], int]:
+    """Shares of a core that each service takes, and the lines all of them write."""
+    processes = [psutil.Process(process.pid) for process in services.processes]
+    loop = asyncio.get_running_loop()
+
+    def used() -> list[float]:
+        return [sum(process.cpu_times()[:2]) for process in processes]
+
+    before, began, said = used(), loop.time(), services.log().count("\n")
+
+    async def long_enough() -> bool:
+        return loop.time() - began > seconds
+
+    await wait_until(long_enough, what="the trouble to last", timeout=seconds + 30, every=0.2)
+    took = loop.time() - began
+    shares = [(after - first) / took for first, after in zip(before, used(), strict=True)]
+    return dict(zip(NAMES, shares, strict=True)), services.log().count("\n") - said
