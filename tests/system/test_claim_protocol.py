@@ -91,6 +91,7 @@ def check(*defined: str, endless: bool = False) -> Verdict:
     ("surroundings", "states"),
     [
         pytest.param(ANYTHING, 200_000, id="a full pool"),
+        pytest.param((*ANYTHING, "DISPATCHERS=2"), 200_000, id="a full pool and two dispatchers"),
         pytest.param(FULL_DEPLOYMENT, 200_000, id="a full deployment"),
         pytest.param(DRAINED, 30_000, id="workers that are drained"),
         pytest.param(LIMIT_CHANGED, 200_000, id="a deployment whose limit changes"),
@@ -110,6 +111,7 @@ def test_whatever_arrives_in_whatever_order_every_invariant_holds_in_every_state
     ("surroundings", "states"),
     [
         pytest.param(STREAM, 1_000_000, id="one fault anywhere"),
+        pytest.param(("STREAM", "RETRIES=0", "FAULTS=0", "DISPATCHERS=2"), 10_000, id="two dispatchers"),
         pytest.param(RETRIED, 100_000, id="runs that are retried"),
         pytest.param(DRAINED_STREAM, 50_000, id="a worker that is drained"),
         pytest.param(DRAINED_AND_LOST, 100_000, id="a worker that is drained, and one fault"),
