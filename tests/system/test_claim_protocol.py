@@ -91,7 +91,7 @@ def check(*defined: str, endless: bool = False) -> Verdict:
     ("surroundings", "states"),
     [
         pytest.param(ANYTHING, 200_000, id="a full pool"),
-        pytest.param((*ANYTHING, "DISPATCHERS=2"), 200_000, id="a full pool and two dispatchers"),
+        pytest.param((*ANYTHING, "EPOCHS=1", "DISPATCHERS=2"), 50_000, id="a full pool and two dispatchers"),
         pytest.param(FULL_DEPLOYMENT, 200_000, id="a full deployment"),
         pytest.param(DRAINED, 30_000, id="workers that are drained"),
         pytest.param(LIMIT_CHANGED, 200_000, id="a deployment whose limit changes"),
