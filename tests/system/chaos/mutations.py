@@ -119,7 +119,7 @@ def _all() -> list[Mutation]:
         of(LIVES, "superseded-heartbeat", "the boot id of an older life's heartbeat", MONITOR + "apply_heartbeats.lua",
            "elseif is_superseded(known, worker.boot_id) then", "elseif false then", 2),
         of(LOSSES, "old-announcement", "the number of an older announcement", DISPATCHER + "announce_worker.lua",
-           "if stored[1] and tonumber(seq) <= tonumber(stored[1]) then return 0 end", "", 2, seconds=8),
+           "if stored[1] and tonumber(seq) <= tonumber(stored[1]) then return 0 end", "", 2, seconds=20),
         of(LOSSES, "old-loss", "the number of an older loss of a worker", DISPATCHER + "lose_worker.lua",
            "if stored[1] and tonumber(seq) <= tonumber(stored[1]) then return -1 end", "", 2, seconds=8),
         # Events.
