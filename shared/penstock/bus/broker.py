@@ -35,6 +35,7 @@ GRACEFUL_SECONDS: Final = 10.0
 CATCH_UP_ATTEMPTS: Final = 3
 CATCH_UP_SECONDS: Final = 0.5
 """Between them."""
+READ_FAILED_SECONDS: Final = 0.1
 MAX_BATCH: Final = 200
 """Entries read at once; without a bound one read takes the whole backlog into this consumer's pending list."""
 
@@ -168,7 +169,12 @@ def subscribe(
 
     async def read_and_handle(read: Callable[[str], Awaitable[Any]]) -> None:
         nonlocal caught_up
-        answer = await read(subscriber.last_id)
+        try:
+            answer = await read(subscriber.last_id)
+        except Exception:
+            # FastStream would read again at once, thousands of times before the watchdog has seen what is wrong.
+            await asyncio.sleep(READ_FAILED_SECONDS)
+            raise
         connections = reconnections(subscriber._client)  # noqa: SLF001 - the one it reads with
         if catch_up and connections != caught_up:
             await _catch_up(subscriber, name, [raw for _, raw in answer if raw], catch_up)
