@@ -37,7 +37,7 @@ class Refused(PenstockError):
         hint: what to do about it, one sentence or a command; may be empty.
 
     Attributes:
-        discreet: the message for everybody's eyes: without the values that were sent, which may be secret.
+        discreet: the message for everybody's eyes: without values that were sent, where it repeats any; they may be secret.
     """
 
     code: ClassVar[str] = "refused"

@@ -13,7 +13,7 @@ logs                  STREAM  worker              output of one run
 event_ledger          HASH    publishing script   resource id -> last ``seq``; ``<id>|status`` -> last status event
 reply                 LIST    command's reader    the answer to one command, popped by its caller, expires
 answer                STRING  command's reader    the same answer, kept for a re-delivery, expires
-last_applied          STRING  pool_registry       entry of the newest command about ``pool/<name>`` or so, expires
+last_applied          STRING  pool_registry       ``pool/<name>``, ``deployment/<name>``: newest command's entry, expires
 pools                 HASH    pool_registry       pool name -> pool id
 pool                  HASH    pool_registry       one pool: values are JSON texts (see contracts.pools)
 pool_queues           ZSET    pool_registry       queue id by priority

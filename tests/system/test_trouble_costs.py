@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
-from penstock.bus.connection import connect, redis_now_ms
+from penstock.bus.connection import connect
 from penstock.bus.requests import publish
 from penstock.client import NewRun, Penstock
 from penstock.contracts.queues import CreateQueue
@@ -35,8 +36,8 @@ CPU_SHARE = 0.15
 LINES_A_SECOND = 10
 
 
-async def fill_inboxes_of_services(client: Redis) -> None:
-    """Work of every kind, which each of its readers will fail at for as long as the trouble lasts."""
+async def send_work_of_every_kind(client: Redis) -> None:
+    """What each of its readers will fail at for as long as the trouble lasts."""
     for number in range(50):
         await publish(client, COMMANDS, 0, CreateQueue(pool="etl", queue=f"q{number}"))
         await publish(client, HEARTBEATS, 0, Heartbeat(pool="etl", worker=f"w{number}", worker_type="process"))
@@ -79,15 +80,18 @@ class Trouble:
 async def test_in_trouble_no_service_spins_or_floods_and_afterwards_all_go_on(
     own_redis: EmbeddedRedis, tmp_path: Path, kind: str
 ) -> None:
-    client = connect(own_redis.url)
+    async with aclosing(connect(own_redis.url)) as client:
+        await endure(Trouble(kind, own_redis, client), client, own_redis.url, tmp_path)
+
+
+async def endure(trouble: Trouble, client: Redis, url: str, folder: Path) -> None:
     penstock = Penstock(client, 1, timeout_seconds=60)
-    trouble = Trouble(kind, own_redis, client)
-    with Services(own_redis.url, tmp_path, NAMES) as services:
+    with Services(url, folder, NAMES) as services:
         await penstock.create_pool("etl")
         await penstock.submit_runs("etl", [NewRun(command="true")])
         for process in services.processes:
             process.send_signal(signal.SIGSTOP)
-        await fill_inboxes_of_services(client)
+        await send_work_of_every_kind(client)
         await trouble.begin()
         for process in services.processes:
             process.send_signal(signal.SIGCONT)
@@ -104,8 +108,6 @@ async def test_in_trouble_no_service_spins_or_floods_and_afterwards_all_go_on(
             return len(await penstock.read_queues("etl")) == 51 and len(await penstock.read_runs("etl")) == 51
 
         await wait_until(made, what="what waited to be handled", timeout=60)
-        assert await redis_now_ms(client)
-    await client.aclose()
 
 
 async def over(services: Services, seconds: float) -> tuple[dict[str, float], int]:

@@ -2,9 +2,9 @@
 --
 -- USES      definitions last_applied pool pool_online pool_online_any pool_queue_names pool_queues pools queue queue_online
 -- CONSTANTS DEFINITIONS_MAX_LENGTH LAST_APPLIED_EXPIRE_SECONDS
--- RETURNS   settled(command_id, deadline, entry, again, of), carried_out(command_id, result), find_pool(name), find_queue(pool, name), queues_of(pool), pool_status(pool),
---           queue_status(pool, queue), pool_json(pool), queue_json(pool, queue), refuse_pool(command_id, name),
---           refuse_queue(command_id, pool, name), announce(type, body), announce_pool(pool)
+-- RETURNS   settled(command_id, deadline, entry, again, of), carried_out(command_id, result), find_pool(name), announce_pool(pool),
+--           find_queue(pool, name), queues_of(pool), pool_status(pool), queue_status(pool, queue), pool_json(pool), announce(type, body),
+--           queue_json(pool, queue), refuse_pool(command_id, name), refuse_queue(command_id, pool, name)
 -- COST      O(queues of the pool) to spell a pool or list its queues, else O(1)
 -- RULE      services.pool_registry.rules.is_overtaken, pool_status, queue_status
 
