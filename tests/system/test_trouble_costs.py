@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
+from penstock import keys
 from penstock.bus.connection import connect
 from penstock.bus.requests import publish
 from penstock.client import NewRun, Penstock
-from penstock.contracts.queues import CreateQueue
+from penstock.contracts.queues import CreateQueue, QueueChanges, UpdateQueue
 from penstock.contracts.runs import RunSpec, SubmitRuns, SubmittedRun, new_run_id
 from penstock.contracts.workers import Heartbeat
 from penstock.streams import COMMANDS, DISPATCH, HEARTBEATS
@@ -108,6 +109,32 @@ async def endure(trouble: Trouble, client: Redis, url: str, folder: Path) -> Non
             return len(await penstock.read_queues("etl")) == 51 and len(await penstock.read_runs("etl")) == 51
 
         await wait_until(made, what="what waited to be handled", timeout=60)
+
+
+async def test_what_could_not_be_handled_comes_before_what_is_new(own_redis: EmbeddedRedis, tmp_path: Path) -> None:
+    """Else the newer command would overtake it, and nobody who waits would send it again."""
+    async with aclosing(connect(own_redis.url)) as client:
+        penstock = Penstock(client, 1, timeout_seconds=60)
+        with Services(own_redis.url, tmp_path, NAMES[:1]) as services:
+            await penstock.create_pool("etl")
+            (registry,) = services.processes
+            registry.send_signal(signal.SIGSTOP)
+            changes = QueueChanges(concurrency_limit=3)
+            # The read that is waiting takes the first entry, whether the registry goes on or not.
+            for _ in range(2):
+                await publish(client, COMMANDS, 0, UpdateQueue(pool="etl", queue="default", changes=changes))
+            await client.config_set("maxmemory", 1)
+            registry.send_signal(signal.SIGCONT)
+
+            async def failed() -> bool:
+                return services.log().count("batch failed") >= 1
+
+            await wait_until(failed, what="the older commands to fail", timeout=30)
+            await client.config_set("maxmemory", 0)
+            await penstock.update_queue("etl", "default", description="newer")
+
+            assert (await penstock.read_queue("etl", "default")).concurrency_limit == 3
+            assert await client.xlen(keys.key(0, "dead")) == 0
 
 
 async def over(services: Services, seconds: float) -> tuple[dict[str, float], int]:
